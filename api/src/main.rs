@@ -1,0 +1,2 @@
+//! The api process.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The manager process.
+fn main() {}
