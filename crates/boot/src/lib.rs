@@ -1,1 +1,8 @@
-//! Ostiary: boot.
+//! What every process needs to start and to stop: settings, logs, metrics, health, TLS, the accept loop, the real clock, and the
+//! keys that seal secrets. No decision of the product is made here.
+
+pub mod clock;
+pub mod seal;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

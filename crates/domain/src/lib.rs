@@ -1,1 +1,16 @@
-//! Ostiary: domain.
+//! The words and decisions of Ostiary: what a node is, what it is asked, what its answers mean and when somebody hears of it.
+//!
+//! **Invariant I1:** nothing here does I/O, is async, asks the time or rolls dice. Functions take `now`; ids come from outside.
+//!
+//! A tour: [`osquery`] is the wire, verbatim. [`enrollment`] decides who a machine is, [`node_config`] what it is sent, by
+//! [`target`]; [`live_query`] what it is asked besides. What it reports is decoded by [`log`], freed of repetitions by
+//! [`fingerprint`], kept as what holds now by [`present`] and judged by [`rule`]; a match becomes a [`finding`].
+
+pub mod clock;
+pub mod enrollment;
+pub mod ids;
+pub mod live_query;
+pub mod node;
+pub mod node_config;
+pub mod osquery;
+pub mod target;

@@ -1,0 +1,30 @@
+//! What osqueryd says and what it wants to hear, verbatim: the JSON of its TLS endpoints and of its pack files.
+//!
+//! This module knows nothing else of the domain. It is lenient towards what nodes send (every version since 1.x, see
+//! the tests, which carry the case names E…, C…, R…, S…, W… of our compatibility corpus) and strict in what it writes.
+//! What the lines of a log *mean* is decided in [`crate::log`], not here.
+
+mod answer;
+mod columns;
+mod config;
+mod distributed;
+mod enroll;
+mod json;
+mod log;
+pub mod pack_file;
+mod sanitise;
+mod version;
+
+pub use answer::{Accepted, EnrollAccepted, EnrollRefused, NodeInvalid, Refused};
+pub use columns::Columns;
+pub use config::ConfigRequest;
+pub use distributed::{
+    DistributedReadRequest, DistributedReadResponse, DistributedWrite, QueryResult, QueryStats,
+    ResultRows,
+};
+pub use enroll::{DEFAULT_SECRET_KEY, EnrollRequest};
+pub use json::RequestError;
+pub(crate) use json::{Text, integer_of, object_members, text_of, unsigned_of};
+pub use log::{LogEnvelope, LogType};
+pub use sanitise::{Sanitised, sanitise};
+pub use version::{OsqueryVersion, VersionError};

@@ -1,0 +1,1 @@
+//! Imports osquery `.conf` files.
