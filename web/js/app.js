@@ -1,0 +1,112 @@
+// What pages gain from JavaScript. Everything also works without it: reading, filters, forms.
+import "htmx.org";
+
+const TYPING = new Set(["INPUT", "TEXTAREA", "SELECT"]);
+
+/** Absolute times in the viewer's own zone, on hover. */
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    if (!Number.isNaN(at.getTime())) {
+      time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    }
+  }
+}
+
+/** Says in the button itself that the text has been copied. */
+async function copy(button) {
+  const source = document.querySelector(button.dataset.copy);
+  if (!source) return;
+  const label = button.querySelector("[data-copy-label]") ?? button;
+  const before = label.textContent;
+  try {
+    await navigator.clipboard.writeText(source.value ?? source.textContent);
+    label.textContent = "Copied";
+  } catch {
+    // Plain HTTP on another address than loopback has no clipboard: select, so that Ctrl-C does it.
+    getSelection().selectAllChildren(source);
+    label.textContent = "Press Ctrl-C";
+  }
+  setTimeout(() => {
+    label.textContent = before;
+  }, 2000);
+}
+
+/** Shows what can be done with the chosen rows, and how many there are. */
+function countChosen(form) {
+  const boxes = [...form.querySelectorAll("[data-choose]")];
+  const chosen = boxes.filter((box) => box.checked).length;
+  const bar = form.querySelector("[data-chosen-bar]");
+  if (bar) bar.toggleAttribute("data-empty", chosen === 0);
+  for (const out of form.querySelectorAll("[data-chosen-count]")) out.textContent = String(chosen);
+  const all = form.querySelector("[data-choose-all]");
+  if (all) {
+    all.checked = chosen > 0 && chosen === boxes.length;
+    all.indeterminate = chosen > 0 && chosen < boxes.length;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target.closest("[data-copy], [data-toggle-theme]");
+  if (!target) {
+    // A click elsewhere closes the open menus.
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+    return;
+  }
+  if (target.matches("[data-copy]")) copy(target);
+  else window.ostiaryToggleTheme();
+});
+
+document.addEventListener("change", (event) => {
+  const form = event.target.form;
+  if (event.target.matches("[data-choose-all]")) {
+    for (const box of form.querySelectorAll("[data-choose]")) box.checked = event.target.checked;
+  }
+  if (event.target.matches("[data-choose], [data-choose-all]")) countChosen(form);
+  if (event.target.matches("[data-submit-on-change]")) form.requestSubmit();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+    return;
+  }
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (TYPING.has(document.activeElement?.tagName)) return;
+  const search = document.querySelector("[data-search]");
+  if (search) {
+    event.preventDefault();
+    search.focus();
+    search.select();
+  }
+});
+
+// A form is sent once, however often the button is pressed; `pageshow` undoes it for the back button.
+document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented || event.target.method === "get") return;
+  if (event.target.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+document.addEventListener("htmx:afterSwap", (event) => localTimes(event.target.parentElement ?? document));
+// A poll that finds the session gone leads to the sign-in page instead of putting that page into a box.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.responseURL.includes("/sign-in")) {
+    event.detail.shouldSwap = false;
+    location.reload();
+  }
+});
+
+localTimes(document);
+for (const form of document.querySelectorAll("form[data-chooser]")) countChosen(form);
