@@ -44,7 +44,10 @@ impl EnrollAccepted {
     /// Hands out this key.
     #[must_use]
     pub fn new(node_key: String) -> Self {
-        Self { node_key, node_invalid: false }
+        Self {
+            node_key,
+            node_invalid: false,
+        }
     }
 }
 
@@ -59,7 +62,10 @@ impl EnrollRefused {
     /// Refuses for this reason, which a stranger may read.
     #[must_use]
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { node_invalid: true, error: reason.into() }
+        Self {
+            node_invalid: true,
+            error: reason.into(),
+        }
     }
 }
 
@@ -70,10 +76,18 @@ mod tests {
     #[test]
     fn answers_are_written_to_the_letter() {
         let json = |value: serde_json::Result<String>| value.unwrap();
-        assert_eq!(json(serde_json::to_string(&Accepted::default())), r#"{"node_invalid":false}"#);
-        assert_eq!(json(serde_json::to_string(&NodeInvalid::default())), r#"{"node_invalid":true}"#);
         assert_eq!(
-            json(serde_json::to_string(&Refused { error: "busy".into() })),
+            json(serde_json::to_string(&Accepted::default())),
+            r#"{"node_invalid":false}"#
+        );
+        assert_eq!(
+            json(serde_json::to_string(&NodeInvalid::default())),
+            r#"{"node_invalid":true}"#
+        );
+        assert_eq!(
+            json(serde_json::to_string(&Refused {
+                error: "busy".into()
+            })),
             r#"{"error":"busy"}"#
         );
         assert_eq!(
@@ -81,7 +95,9 @@ mod tests {
             r#"{"node_key":"k","node_invalid":false}"#
         );
         assert_eq!(
-            json(serde_json::to_string(&EnrollRefused::new("bad enroll secret"))),
+            json(serde_json::to_string(&EnrollRefused::new(
+                "bad enroll secret"
+            ))),
             r#"{"node_invalid":true,"error":"bad enroll secret"}"#
         );
     }

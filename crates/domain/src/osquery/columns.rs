@@ -24,16 +24,28 @@ impl<'a> Columns<'a> {
         N: Into<Cow<'a, str>>,
         V: Into<Cow<'a, str>>,
     {
-        Self::from_pairs(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Self::from_pairs(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
     }
 
     fn from_pairs(mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Self {
         // Scheduled results come sorted, so this is nearly always true and nothing has to be hashed.
         if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
             let mut seen = HashSet::with_capacity(pairs.len());
-            let mut last_of_its_name: Vec<bool> =
-                pairs.iter().rev().map(|(name, _)| seen.insert(name.as_ref())).collect();
-            pairs.retain(|_| last_of_its_name.pop().expect("one flag was made for each pair"));
+            let mut last_of_its_name: Vec<bool> = pairs
+                .iter()
+                .rev()
+                .map(|(name, _)| seen.insert(name.as_ref()))
+                .collect();
+            pairs.retain(|_| {
+                last_of_its_name
+                    .pop()
+                    .expect("one flag was made for each pair")
+            });
         }
         Self(pairs)
     }
@@ -41,12 +53,17 @@ impl<'a> Columns<'a> {
     /// The value of a column, or `None` when the row has no such column.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(column, _)| column == name).map(|(_, value)| value.as_ref())
+        self.0
+            .iter()
+            .find(|(column, _)| column == name)
+            .map(|(_, value)| value.as_ref())
     }
 
     /// Names and values in the order sent.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
     /// How many columns there are.
@@ -83,7 +100,12 @@ impl<'a> Columns<'a> {
     #[must_use]
     pub fn into_owned(self) -> Columns<'static> {
         let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
-        Columns(self.0.into_iter().map(|(name, value)| (own(name), own(value))).collect())
+        Columns(
+            self.0
+                .into_iter()
+                .map(|(name, value)| (own(name), own(value)))
+                .collect(),
+        )
     }
 
     /// Rewrites names and values where `repair` gives a better text.
@@ -158,7 +180,15 @@ mod tests {
         let values: Vec<&str> = row.iter().map(|(_, value)| value).collect();
         assert_eq!(
             values,
-            ["9223372036854775807", "-1", "", "1.50", r#"{"a":[1,"x"]}"#, "18446744073709551615", "true"]
+            [
+                "9223372036854775807",
+                "-1",
+                "",
+                "1.50",
+                r#"{"a":[1,"x"]}"#,
+                "18446744073709551615",
+                "true"
+            ]
         );
         assert_eq!(row.get("none"), Some(""));
         assert_eq!(row.get("missing"), None);
@@ -172,7 +202,10 @@ mod tests {
 
     #[test]
     fn equal_rows_have_equal_canonical_texts_whatever_the_order() {
-        let (one, other) = (read(r#"{"b":"1","a":"\n"}"#), read(r#"{"a":"\u000a","b":1}"#));
+        let (one, other) = (
+            read(r#"{"b":"1","a":"\n"}"#),
+            read(r#"{"a":"\u000a","b":1}"#),
+        );
         assert_eq!(one.canonical(), "{\"a\":\"\\n\",\"b\":\"1\"}");
         assert_eq!(one.canonical(), other.canonical());
     }

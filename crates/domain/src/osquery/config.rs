@@ -35,13 +35,26 @@ mod tests {
         let key = |body, header| ConfigRequest::parse(body, header).map(|request| request.node_key);
         assert_eq!(key(r#"{"node_key":"K"}"#, None).unwrap(), "K", "C1");
         assert_eq!(key(r#"{"node_key":""}"#, None).unwrap(), "", "C2");
-        assert_eq!(key(r#"{"x":[{}],"node_key":"K"}"#, None).unwrap(), "K", "C3");
+        assert_eq!(
+            key(r#"{"x":[{}],"node_key":"K"}"#, None).unwrap(),
+            "K",
+            "C3"
+        );
         assert_eq!(key("{}", Some("H")).unwrap(), "H", "C4");
         assert_eq!(key(r#"{"node_key":"K"}"#, Some("H")).unwrap(), "K", "C5");
         assert!(matches!(key("{}", None), Err(RequestError::NodeKeyMissing)));
-        assert!(matches!(key(r#"{"node_key":null}"#, None), Err(RequestError::NodeKeyMissing)));
-        assert!(matches!(key(r#"{"node_key":7}"#, Some("H")), Err(RequestError::NodeKeyNotText)));
-        assert!(matches!(key("[]", Some("H")), Err(RequestError::NotAnObject(_))));
+        assert!(matches!(
+            key(r#"{"node_key":null}"#, None),
+            Err(RequestError::NodeKeyMissing)
+        ));
+        assert!(matches!(
+            key(r#"{"node_key":7}"#, Some("H")),
+            Err(RequestError::NodeKeyNotText)
+        ));
+        assert!(matches!(
+            key("[]", Some("H")),
+            Err(RequestError::NotAnObject(_))
+        ));
     }
 
     #[test]

@@ -23,7 +23,9 @@ impl DistributedReadRequest {
     /// # Errors
     /// When the body is not a JSON object or no node key is to be found.
     pub fn parse(text: &str, header_key: Option<&str>) -> Result<Self, RequestError> {
-        Ok(Self { node_key: object_members(text)?.node_key(header_key)?.into_owned() })
+        Ok(Self {
+            node_key: object_members(text)?.node_key(header_key)?.into_owned(),
+        })
     }
 }
 
@@ -91,7 +93,9 @@ impl<'a> ResultRows<'a> {
     #[must_use]
     pub fn decode(&self) -> Vec<Columns<'a>> {
         let rows: Vec<&'a RawValue> = serde_json::from_str(self.as_json()).unwrap_or_default();
-        rows.into_iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect()
+        rows.into_iter()
+            .filter_map(|row| serde_json::from_str(row.get()).ok())
+            .collect()
     }
 }
 
@@ -129,7 +133,10 @@ impl<'a> DistributedWrite<'a> {
         for (id, stats) in members.get("stats").map(pairs_of).unwrap_or_default() {
             results.of(id.into_owned()).stats = stats_of(stats);
         }
-        Ok(Self { node_key: members.node_key(header_key)?, results: results.ordered })
+        Ok(Self {
+            node_key: members.node_key(header_key)?,
+            results: results.ordered,
+        })
     }
 }
 
@@ -158,7 +165,9 @@ impl<'a> Results<'a> {
 }
 
 fn pairs_of(object: &RawValue) -> Vec<(Cow<'_, str>, &RawValue)> {
-    object_members(object.get()).map(Members::into_pairs).unwrap_or_default()
+    object_members(object.get())
+        .map(Members::into_pairs)
+        .unwrap_or_default()
 }
 
 /// The values under a key by id. Osquery 2.x splits ids at their dots into nested objects; they are joined again.
@@ -167,29 +176,33 @@ fn leaves<'a>(members: &Members<'a>, key: &str) -> Vec<(String, &'a RawValue)> {
     let Some(root) = members.get(key) else {
         return found;
     };
-    // A stack and not recursion: depth is the node's choice.
-    let mut open: Vec<(String, &RawValue)> =
-        pairs_of(root).into_iter().rev().map(|(id, value)| (id.into_owned(), value)).collect();
-    while let Some((id, value)) = open.pop() {
-        if id.len() > MAX_ID_LEN {
-            continue;
-        }
-        if value.get().starts_with('{') {
-            let nested = pairs_of(value).into_iter().rev();
-            open.extend(nested.map(|(part, value)| (format!("{id}.{part}"), value)));
-        } else {
+    let mut open: Vec<(String, &RawValue, usize)> = pairs_of(root)
+        .into_iter()
+        .rev()
+        .map(|(id, value)| (id.into_owned(), value, 0))
+        .collect();
+    while let Some((id, value, depth)) = open.pop() {
+        if !value.get().starts_with('{') {
             found.push((id, value));
+        } else if depth < MAX_ID_DOTS {
+            let nested = pairs_of(value).into_iter().rev();
+            open.extend(nested.map(|(part, value)| (format!("{id}.{part}"), value, depth + 1)));
         }
     }
     found
 }
 
-/// Ids are ours and short; the bound keeps a hostile nesting from costing more than its bytes.
-const MAX_ID_LEN: usize = 512;
+/// How many dots an id may have been split at. Each level is scanned again, and depth is the node's choice.
+const MAX_ID_DOTS: usize = 8;
 
 fn stats_of(stats: &RawValue) -> Option<QueryStats> {
     let members = object_members(stats.get()).ok()?;
-    let number = |key| members.get(key).and_then(integer_of).filter(|value| *value >= 0);
+    let number = |key| {
+        members
+            .get(key)
+            .and_then(integer_of)
+            .filter(|value| *value >= 0)
+    };
     let stats = QueryStats {
         wall_time_ms: number("wall_time_ms"),
         user_time_ms: number("user_time"),
@@ -213,41 +226,80 @@ mod tests {
             r#"{"queries":{"b":[{"z":"3","a":"1"},{"z":"4","a":"2"}],"a":[]},"statuses":{"b":0,"a":1},"messages":{"b":"","a":"no such table: foo"},"stats":{"b":{"wall_time_ms":12,"user_time":10,"system_time":2,"memory":4096},"a":{}},"node_key":"K"}"#,
         );
         assert_eq!(write.node_key, "K");
-        let [b, a] = write.results.as_slice() else { panic!("two results") };
+        let [b, a] = write.results.as_slice() else {
+            panic!("two results")
+        };
         assert_eq!((b.id.as_str(), b.succeeded()), ("b", true));
         let rows = b.rows.decode();
-        assert_eq!(rows[0].to_json(), r#"{"z":"3","a":"1"}"#, "the order of the SELECT");
+        assert_eq!(
+            rows[0].to_json(),
+            r#"{"z":"3","a":"1"}"#,
+            "the order of the SELECT"
+        );
         assert_eq!(rows[1].get("z"), Some("4"));
         assert_eq!(b.stats.unwrap().memory_bytes, Some(4096));
-        assert_eq!((a.succeeded(), a.message.as_ref(), a.rows.as_json()), (false, "no such table: foo", "[]"));
+        assert_eq!(
+            (a.succeeded(), a.message.as_ref(), a.rows.as_json()),
+            (false, "no such table: foo", "[]")
+        );
         assert_eq!(a.stats, None);
     }
 
     #[test]
     fn w2_to_w7_w11_w14_older_and_odd_answers() {
         let one = |body| parse(body).results.pop().unwrap();
-        assert!(one(r#"{"node_key":"K","queries":{"q":[]}}"#).succeeded(), "W4");
-        assert!(one(r#"{"node_key":"K","queries":{"q":[]},"statuses":{"q":"0"}}"#).succeeded(), "W5");
-        assert!(!one(r#"{"node_key":"K","queries":{"q":[]},"statuses":{"q":"1"}}"#).succeeded(), "W5");
+        assert!(
+            one(r#"{"node_key":"K","queries":{"q":[]}}"#).succeeded(),
+            "W4"
+        );
+        assert!(
+            one(r#"{"node_key":"K","queries":{"q":[]},"statuses":{"q":"0"}}"#).succeeded(),
+            "W5"
+        );
+        assert!(
+            !one(r#"{"node_key":"K","queries":{"q":[]},"statuses":{"q":"1"}}"#).succeeded(),
+            "W5"
+        );
         assert!(!one(r#"{"node_key":"K","queries":{"q":[]},"statuses":{"q":"bad"}}"#).succeeded());
-        assert!(one(r#"{"node_key":"K","queries":{"q":""}}"#).rows.decode().is_empty(), "W6");
+        assert!(
+            one(r#"{"node_key":"K","queries":{"q":""}}"#)
+                .rows
+                .decode()
+                .is_empty(),
+            "W6"
+        );
         let failed = one(r#"{"node_key":"K","queries":{},"statuses":{"q":1}}"#);
         assert_eq!((failed.id.as_str(), failed.succeeded()), ("q", false), "W7");
-        let odd = one(r#"{"node_key":"K","queries":{"q":[]},"stats":{"q":{"memory":18446744073709551615,"user_time":"7"}}}"#);
+        let odd = one(
+            r#"{"node_key":"K","queries":{"q":[]},"stats":{"q":{"memory":18446744073709551615,"user_time":"7"}}}"#,
+        );
         assert_eq!(
             odd.stats,
-            Some(QueryStats { user_time_ms: Some(7), ..QueryStats::default() }),
+            Some(QueryStats {
+                user_time_ms: Some(7),
+                ..QueryStats::default()
+            }),
             "W11"
         );
-        assert!(parse(r#"{"node_key":"K","queries":{},"statuses":{},"messages":"","stats":[]}"#).results.is_empty(), "W14");
+        assert!(
+            parse(r#"{"node_key":"K","queries":{},"statuses":{},"messages":"","stats":[]}"#)
+                .results
+                .is_empty(),
+            "W14"
+        );
     }
 
     #[test]
     fn w13_w16_rows_may_be_odd_without_costing_their_neighbours() {
-        let sanitised = crate::osquery::sanitise(b"{\"node_key\":\"K\",\"queries\":{\"q\":[{\"a\":\"\xFF\"},5,{\"b\":\"2\"}]}}");
+        let sanitised = crate::osquery::sanitise(
+            b"{\"node_key\":\"K\",\"queries\":{\"q\":[{\"a\":\"\xFF\"},5,{\"b\":\"2\"}]}}",
+        );
         let rows = parse(&sanitised.text).results[0].rows.decode();
         assert_eq!(rows.len(), 2);
-        assert_eq!((rows[0].get("a"), rows[1].get("b")), (Some("\u{FFFD}"), Some("2")));
+        assert_eq!(
+            (rows[0].get("a"), rows[1].get("b")),
+            (Some("\u{FFFD}"), Some("2"))
+        );
     }
 
     #[test]
@@ -259,7 +311,10 @@ mod tests {
         ] {
             let results = parse(body).results;
             assert_eq!(results.len(), 1, "{body}");
-            assert_eq!((results[0].id.as_str(), results[0].status), ("a.b.ü", Some(0)));
+            assert_eq!(
+                (results[0].id.as_str(), results[0].status),
+                ("a.b.ü", Some(0))
+            );
             assert_eq!(results[0].rows.decode().len(), 1);
         }
     }
@@ -267,7 +322,10 @@ mod tests {
     #[test]
     fn an_empty_answer_to_a_read_is_short_and_a_full_one_is_ordered() {
         let mut response = DistributedReadResponse::default();
-        assert_eq!(serde_json::to_string(&response).unwrap(), r#"{"node_invalid":false}"#);
+        assert_eq!(
+            serde_json::to_string(&response).unwrap(),
+            r#"{"node_invalid":false}"#
+        );
         response.queries.insert("b".into(), "SELECT 2".into());
         response.queries.insert("a".into(), "SELECT 1".into());
         response.accelerate = Some(60);

@@ -16,9 +16,10 @@ pub struct EnrollRequest {
     /// The enroll secret, `""` when the node has none. Never write it to a log.
     pub enroll_secret: String,
     /// What `--host_identifier` names: a host name, hardware UUID, instance id or free text of any length.
-    pub host_identifier: Option<String>,
-    /// A decimal bit mask (POSIX 1, Windows 2, BSD 4, Linux 8, macOS 16, FreeBSD 32); from osquery 2.4.7 on.
-    pub platform_type: Option<u32>,
+    /// `""` when it was not sent.
+    pub host_identifier: String,
+    /// A decimal bit mask (POSIX 1, Windows 2, BSD 4, Linux 8, macOS 16, FreeBSD 32); from osquery 2.4.7 on, `""` before.
+    pub platform_type: String,
     /// First rows of `os_version`, `osquery_info`, `system_info` and `platform_info` by table (from 2.8.0 on), kept
     /// whole, with tables and columns we do not know.
     pub host_details: Map<String, Value>,
@@ -39,15 +40,13 @@ impl EnrollRequest {
     ///
     /// # Errors
     /// Only when the body is not a JSON object. A field of an odd type is taken for its text, or left out.
-    pub fn parse(text: &str, secret_key: &str) -> Result<Self, RequestError> {
-        let members = object_members(text)?;
+    pub fn parse(body: &str, secret_key: &str) -> Result<Self, RequestError> {
+        let members = object_members(body)?;
+        let text = |key| members.text(key).map(Cow::into_owned).unwrap_or_default();
         Ok(Self {
-            enroll_secret: members.text(secret_key).map(Cow::into_owned).unwrap_or_default(),
-            host_identifier: members
-                .get("host_identifier")
-                .filter(|value| value.get() != "null")
-                .map(|value| text_of(value).into_owned()),
-            platform_type: members.text("platform_type").and_then(|mask| mask.trim().parse().ok()),
+            enroll_secret: text(secret_key),
+            host_identifier: text("host_identifier"),
+            platform_type: text("platform_type"),
             host_details: members.get("host_details").map(tables).unwrap_or_default(),
         })
     }
@@ -70,16 +69,26 @@ fn tables(details: &RawValue) -> Map<String, Value> {
     };
     let columns = |table: &RawValue| match object_members(table.get()) {
         Ok(columns) => Value::Object(
-            columns.into_pairs().into_iter().map(|(name, value)| (name.into_owned(), exact(value))).collect(),
+            columns
+                .into_pairs()
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), exact(value)))
+                .collect(),
         ),
         Err(_) => exact(table),
     };
-    members.into_pairs().into_iter().map(|(name, table)| (name.into_owned(), columns(table))).collect()
+    members
+        .into_pairs()
+        .into_iter()
+        .map(|(name, table)| (name.into_owned(), columns(table)))
+        .collect()
 }
 
 fn exact(value: &RawValue) -> Value {
     match serde_json::from_str(value.get()) {
-        Ok(Value::Number(number)) if number.to_string() != value.get() => Value::String(value.get().to_owned()),
+        Ok(Value::Number(number)) if number.to_string() != value.get() => {
+            Value::String(value.get().to_owned())
+        }
         Ok(value) => value,
         Err(_) => Value::String(text_of(value).into_owned()),
     }
@@ -97,19 +106,29 @@ mod tests {
     #[test]
     fn e1_to_e3_each_version_adds_a_field() {
         let e1 = parse(r#"{"enroll_secret":"s","host_identifier":"h"}"#);
-        assert_eq!((e1.enroll_secret.as_str(), e1.host_identifier.as_deref()), ("s", Some("h")));
-        assert_eq!((e1.platform_type, e1.host_details.len()), (None, 0));
+        assert_eq!(
+            (e1.enroll_secret.as_str(), e1.host_identifier.as_str()),
+            ("s", "h")
+        );
+        assert_eq!((e1.platform_type.as_str(), e1.host_details.len()), ("", 0));
 
         let e2 = parse(r#"{"enroll_secret":"s","host_identifier":"h","platform_type":"9"}"#);
-        assert_eq!(e2.platform_type, Some(9));
+        assert_eq!(e2.platform_type, "9");
 
         let e3 = parse(
             r#"{"host_details":{"osquery_info":{"version":"5.23.1","pid":"7"},"system_info":{"uuid":"U"}},"enroll_secret":"s"}"#,
         );
-        assert_eq!(e3.detail("osquery_info", "version").as_deref(), Some("5.23.1"));
+        assert_eq!(
+            e3.detail("osquery_info", "version").as_deref(),
+            Some("5.23.1")
+        );
         assert_eq!(e3.detail("system_info", "uuid").as_deref(), Some("U"));
-        assert_eq!(e3.detail("platform_info", "vendor"), None, "E4: the table is often missing");
-        assert_eq!(e3.host_identifier, None);
+        assert_eq!(
+            e3.detail("platform_info", "vendor"),
+            None,
+            "E4: the table is often missing"
+        );
+        assert_eq!(e3.host_identifier, "");
     }
 
     #[test]
@@ -125,19 +144,38 @@ mod tests {
         let odd = parse(
             r#"{"host_identifier":"🦀","host_details":{"system_info":{"hardware_serial":"A\u0000","new":18446744073709551615,"x":1e999},"future":{"a":{"b":1}},"list":[1]}}"#,
         );
-        assert_eq!(odd.host_identifier.as_deref(), Some("🦀"));
-        assert_eq!(odd.detail("system_info", "hardware_serial").as_deref(), Some("A\u{FFFD}"));
-        assert_eq!(odd.detail("system_info", "new").as_deref(), Some("18446744073709551615"));
+        assert_eq!(odd.host_identifier, "🦀");
+        assert_eq!(
+            odd.detail("system_info", "hardware_serial").as_deref(),
+            Some("A\u{FFFD}")
+        );
+        assert_eq!(
+            odd.detail("system_info", "new").as_deref(),
+            Some("18446744073709551615")
+        );
         assert_eq!(odd.detail("system_info", "x").as_deref(), Some("1e999"));
         assert_eq!(odd.detail("future", "a").as_deref(), Some(r#"{"b":1}"#));
         assert!(odd.host_details.contains_key("list"));
-        assert_eq!(parse(r#"{"host_details":"","platform_type":21}"#).platform_type, Some(21));
+        assert_eq!(
+            parse(r#"{"host_details":"","platform_type":21}"#).platform_type,
+            "21"
+        );
     }
 
     #[test]
     fn what_is_no_object_is_refused_and_the_secret_is_never_printed() {
-        for body in ["", "[]", "\"x\"", "{\"enroll_secret\":\"s\"", "null", "{} x"] {
-            assert!(EnrollRequest::parse(body, DEFAULT_SECRET_KEY).is_err(), "{body}");
+        for body in [
+            "",
+            "[]",
+            "\"x\"",
+            "{\"enroll_secret\":\"s\"",
+            "null",
+            "{} x",
+        ] {
+            assert!(
+                EnrollRequest::parse(body, DEFAULT_SECRET_KEY).is_err(),
+                "{body}"
+            );
         }
         assert!(!format!("{:?}", parse(r#"{"enroll_secret":"hush"}"#)).contains("hush"));
     }

@@ -52,7 +52,11 @@ pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Members<'a> {
     /// The last value sent under this key.
     pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| *value)
     }
 
     /// The text under this key, see [`text_of`].
@@ -108,7 +112,10 @@ pub(crate) fn text_of(value: &RawValue) -> Cow<'_, str> {
     if json == "null" {
         return Cow::Borrowed("");
     }
-    let Some(inner) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+    let Some(inner) = json
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
         return Cow::Borrowed(json);
     };
     if !inner.contains('\\') {
@@ -160,6 +167,9 @@ mod tests {
     #[test]
     fn depth_is_no_danger() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(object_members(&deep).unwrap().text("a").unwrap().len(), 200_000);
+        assert_eq!(
+            object_members(&deep).unwrap().text("a").unwrap().len(),
+            200_000
+        );
     }
 }

@@ -79,17 +79,32 @@ mod tests {
     fn r21_r22_odd_envelopes_are_split_too() {
         let split = |body| LogEnvelope::split(body, None).unwrap();
         assert_eq!(split(r#"{"node_key":"K","log_type":"status"}"#).data, None);
-        assert_eq!(split(r#"{"node_key":"K","log_type":"status","data":""}"#).data, Some("\"\""));
-        assert_eq!(split(r#"{"node_key":"K","log_type":"carrot","data":{}}"#).kind(), LogType::Unknown);
+        assert_eq!(
+            split(r#"{"node_key":"K","log_type":"status","data":""}"#).data,
+            Some("\"\"")
+        );
+        assert_eq!(
+            split(r#"{"node_key":"K","log_type":"carrot","data":{}}"#).kind(),
+            LogType::Unknown
+        );
         assert_eq!(split(r#"{"node_key":"K"}"#).kind(), LogType::Unknown);
     }
 
     #[test]
     fn a_missing_or_odd_key_has_an_error_of_its_own() {
         let fail = |body| LogEnvelope::split(body, None).err().unwrap();
-        assert!(matches!(fail(r#"{"data":[]}"#), RequestError::NodeKeyMissing));
-        assert!(matches!(fail(r#"{"node_key":1,"data":[]}"#), RequestError::NodeKeyNotText));
-        assert!(matches!(fail(r#"{"node_key":"K","data":[{"#), RequestError::NotAnObject(_)));
+        assert!(matches!(
+            fail(r#"{"data":[]}"#),
+            RequestError::NodeKeyMissing
+        ));
+        assert!(matches!(
+            fail(r#"{"node_key":1,"data":[]}"#),
+            RequestError::NodeKeyNotText
+        ));
+        assert!(matches!(
+            fail(r#"{"node_key":"K","data":[{"#),
+            RequestError::NotAnObject(_)
+        ));
         assert_eq!(LogEnvelope::split("{}", Some("H")).unwrap().node_key, "H");
     }
 }

@@ -79,7 +79,10 @@ fn measure_escape(text: &str) -> (usize, bool) {
         Some(0xDC00..=0xDFFF) => (UNICODE_ESCAPE_LEN, true),
         Some(_) => (UNICODE_ESCAPE_LEN, false),
         // `\n`, `\\` and the like; or a malformed `\u`, which the parser will report.
-        None => (1 + text[1..].chars().next().map_or(0, char::len_utf8), false),
+        None => (
+            1 + text[1..].chars().next().map_or(0, char::len_utf8),
+            false,
+        ),
     }
 }
 
@@ -108,14 +111,34 @@ mod tests {
     fn what_a_parser_or_postgres_would_refuse_becomes_a_replacement_character() {
         let cases: &[(&str, &[u8], &str)] = &[
             ("R16 raw 0xFF", b"\"\xFFA\xC3\"", "\"\u{FFFD}A\u{FFFD}\""),
-            ("R16 raw surrogate bytes", b"\"\xED\xA0\x80\"", "\"\u{FFFD}\u{FFFD}\u{FFFD}\""),
+            (
+                "R16 raw surrogate bytes",
+                b"\"\xED\xA0\x80\"",
+                "\"\u{FFFD}\u{FFFD}\u{FFFD}\"",
+            ),
             ("R17 lone high surrogate", br#""\uD800x""#, "\"\u{FFFD}x\""),
             ("R17 lone low surrogate", br#""\udc00""#, "\"\u{FFFD}\""),
-            ("R17 high before another escape", br#""\uD800\n""#, "\"\u{FFFD}\\n\""),
-            ("R17 two highs, then a pair", br#""\uD800\uD83D\uDE00""#, "\"\u{FFFD}\\uD83D\\uDE00\""),
-            ("R18 escaped NUL in key and value", br#"{"a\u0000":"\u0000"}"#, "{\"a\u{FFFD}\":\"\u{FFFD}\"}"),
+            (
+                "R17 high before another escape",
+                br#""\uD800\n""#,
+                "\"\u{FFFD}\\n\"",
+            ),
+            (
+                "R17 two highs, then a pair",
+                br#""\uD800\uD83D\uDE00""#,
+                "\"\u{FFFD}\\uD83D\\uDE00\"",
+            ),
+            (
+                "R18 escaped NUL in key and value",
+                br#"{"a\u0000":"\u0000"}"#,
+                "{\"a\u{FFFD}\":\"\u{FFFD}\"}",
+            ),
             ("R18 raw NUL", b"\"a\0b\"", "\"a\u{FFFD}b\""),
-            ("a backslash, then an escaped NUL", br#""\\\u0000""#, "\"\\\\\u{FFFD}\""),
+            (
+                "a backslash, then an escaped NUL",
+                br#""\\\u0000""#,
+                "\"\\\\\u{FFFD}\"",
+            ),
         ];
         for (name, bytes, expected) in cases {
             let sanitised = sanitise(bytes);
@@ -128,7 +151,15 @@ mod tests {
     fn a_byte_order_mark_is_dropped_and_odd_ends_do_not_panic() {
         assert_eq!(sanitise("\u{FEFF}{}".as_bytes()).text, "{}");
         assert_eq!(sanitise(b"\xEF\xBB\xBF\"\xFF\"").text, "\"\u{FFFD}\"");
-        for odd in ["\\", "\\u", "\\u00", "\\u00é", "\\uD800\\", "\\é", "\\u+123"] {
+        for odd in [
+            "\\",
+            "\\u",
+            "\\u00",
+            "\\u00é",
+            "\\uD800\\",
+            "\\é",
+            "\\u+123",
+        ] {
             assert!(!sanitise(odd.as_bytes()).text.is_empty());
         }
     }

@@ -19,7 +19,10 @@ impl OsqueryVersion {
     /// The release with these numbers.
     #[must_use]
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self { numbers: [major, minor, patch, 0], commits: 0 }
+        Self {
+            numbers: [major, minor, patch, 0],
+            commits: 0,
+        }
     }
 
     /// The version in a `User-Agent` header, `osquery/<version>`; `None` for anything else.
@@ -44,7 +47,10 @@ impl FromStr for OsqueryVersion {
                 Err(_) => break,
             }
         }
-        let commits = parts.next().and_then(|count| count.parse().ok()).unwrap_or(0);
+        let commits = parts
+            .next()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0);
         Ok(Self { numbers, commits })
     }
 }
@@ -69,8 +75,21 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_numbers() {
-        let ordered = ["1.4.5", "1.4.5.1", "2.11.0", "3.2", "3.2.5", "4.9.0", "5.9.1", "5.17.0", "5.17.0-1-g182672a07", "5.23.0-38-ga5b14f63d", "5.23.1"];
-        let versions: Vec<OsqueryVersion> = ordered.iter().map(|text| text.parse().unwrap()).collect();
+        let ordered = [
+            "1.4.5",
+            "1.4.5.1",
+            "2.11.0",
+            "3.2",
+            "3.2.5",
+            "4.9.0",
+            "5.9.1",
+            "5.17.0",
+            "5.17.0-1-g182672a07",
+            "5.23.0-38-ga5b14f63d",
+            "5.23.1",
+        ];
+        let versions: Vec<OsqueryVersion> =
+            ordered.iter().map(|text| text.parse().unwrap()).collect();
         assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
         assert_eq!(versions[3], OsqueryVersion::new(3, 2, 0));
         assert_eq!(versions[8].to_string(), "5.17.0-1");
