@@ -148,3 +148,24 @@ async fn a_worker_stops_gracefully_though_redis_is_gone() {
     let stop = tokio::time::timeout(Duration::from_secs(10), worker.stop_gracefully());
     stop.await.expect("a stop does not wait for Redis for ever");
 }
+
+#[tokio::test]
+async fn a_bell_whose_place_in_the_queue_was_lost_does_not_stay_deaf() {
+    let redis = RedisServer::start().await;
+    let queue = redis.queue();
+    queue.ring(&delivery(1)).await.unwrap();
+    redis.delete("{ostiary}:deliver_alert:ready").await;
+    assert!(
+        !queue.ring(&delivery(1)).await.unwrap(),
+        "deaf: its payload says that it waits"
+    );
+    let gate = Gate::new();
+    gate.let_through(1);
+    let worker = start_worker(&queue, 1, gate.handler::<DeliverAlert>());
+    until("the bell rings", async || {
+        queue.ring(&delivery(1)).await.unwrap()
+    })
+    .await;
+    gate.until_done(1).await;
+    worker.stop_gracefully().await;
+}

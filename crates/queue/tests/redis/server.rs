@@ -15,8 +15,10 @@ use apalis::{
     layers::WorkerBuilderExt,
     prelude::{Monitor, WorkerBuilder},
 };
+use deadpool_redis::redis::{self, Client, FromRedisValue};
 use futures::future::BoxFuture;
 use ostiary_queue::{Depth, Job, JobError, Options, Queue};
+use secrecy::ExposeSecret;
 use tokio::{sync::oneshot, task::JoinHandle};
 use uuid::Uuid;
 
@@ -61,11 +63,16 @@ impl RedisServer {
     }
 
     pub(crate) async fn flush_all(&self) {
-        self.command::<()>("FLUSHALL").await;
+        self.command::<()>(&["FLUSHALL"]).await;
+    }
+
+    /// Loses one key only, as an eviction does.
+    pub(crate) async fn delete(&self, key: &str) {
+        assert_eq!(self.command::<u64>(&["DEL", key]).await, 1);
     }
 
     pub(crate) async fn keys(&self) -> u64 {
-        self.command("DBSIZE").await
+        self.command(&["DBSIZE"]).await
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -80,12 +87,12 @@ impl RedisServer {
         Queue::connect(&self.options()).unwrap()
     }
 
-    async fn command<T: deadpool_redis::redis::FromRedisValue>(&self, name: &str) -> T {
-        use secrecy::ExposeSecret;
-        let client =
-            deadpool_redis::redis::Client::open(self.options().url.expose_secret()).unwrap();
+    async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = Client::open(self.options().url.expose_secret()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        deadpool_redis::redis::cmd(name)
+        let mut command = redis::cmd(words[0]);
+        command
+            .arg(&words[1..])
             .query_async(&mut connection)
             .await
             .unwrap()
