@@ -210,6 +210,7 @@ GRANT SELECT, INSERT ON events, status_logs TO ostiary_worker;
 GRANT SELECT, INSERT, DELETE ON unreadable TO ostiary_worker;
 GRANT SELECT ON retention TO ostiary_worker;
 GRANT SELECT ON log_batches, query_names, events, present_rows, status_logs, unreadable, pending TO ostiary_manager;
-GRANT DELETE ON present_rows, post_fingerprints, unreadable TO ostiary_manager;
+GRANT DELETE ON present_rows, unreadable TO ostiary_manager;
+GRANT SELECT, DELETE ON post_fingerprints TO ostiary_manager;
 GRANT SELECT, UPDATE ON retention TO ostiary_manager;
 GRANT INSERT ON pending TO ostiary_manager;

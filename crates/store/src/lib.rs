@@ -5,11 +5,32 @@
 //!
 //! No outbound call is made while a transaction is open (invariant I7).
 
+pub mod api_tokens;
+pub mod audit;
+pub mod config_parts;
 mod db;
+pub mod decorators;
+pub mod delivery_lists;
+pub mod destinations;
+pub mod enroll_secrets;
 mod error;
+pub mod event_lists;
+pub mod file_paths;
+pub mod finding_lists;
+pub mod live_queries;
+pub mod node_lists;
+pub mod node_records;
+pub mod options;
+pub mod overview;
+pub mod packs;
 pub mod page;
+pub mod queries;
+pub mod rule_edits;
+pub mod sessions;
+pub mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod users;
 
 pub use db::{Conn, Db, Generations, MIGRATIONS, Options, Tx, generations};
 pub use error::{Error, Result};

@@ -1,0 +1,152 @@
+//! Enroll secrets as admins see them. They are sealed; only a key of the settings opens them.
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::ids::{EnrollSecretId, UserId};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Conn, Result};
+
+/// A secret, without itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct SecretLine {
+    /// Which.
+    pub id: Uuid,
+    /// Unique.
+    pub name: String,
+    /// Given to nodes that enroll with it.
+    pub tags: Vec<String>,
+    /// How often it was used.
+    pub uses: i32,
+    /// How often it may be used.
+    pub use_limit: Option<i32>,
+    /// Refused from then on.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Refused since then.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Who made it, while that user exists.
+    pub created_by: Option<String>,
+}
+
+/// A secret to be stored.
+#[derive(Debug)]
+pub struct NewSecret<'a> {
+    /// Which.
+    pub id: EnrollSecretId,
+    /// Unique.
+    pub name: &'a str,
+    /// By which the api finds it.
+    pub hmac: &'a [u8],
+    /// Itself, sealed.
+    pub sealed: &'a [u8],
+    /// Given to nodes that enroll with it.
+    pub tags: &'a [String],
+    /// Refused from then on.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// How often it may be used.
+    pub use_limit: Option<i32>,
+    /// Who makes it; `None` for a command.
+    pub created_by: Option<UserId>,
+}
+
+/// All secrets, newest first.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list(conn: &mut Conn) -> Result<Vec<SecretLine>> {
+    Ok(sqlx::query_as!(
+        SecretLine,
+        r#"
+        SELECT s.id, s.name, tags, uses, use_limit, expires_at, revoked_at, s.created_at, u.name AS "created_by?"
+        FROM enroll_secrets s LEFT JOIN users u ON u.id = s.created_by
+        ORDER BY s.created_at DESC, s.id
+        "#
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Stores a secret.
+///
+/// # Errors
+/// The name (`enroll_secrets_name_key`) or the secret (`enroll_secrets_secret_hmac_key`) is taken, or Postgres failed.
+pub async fn insert(conn: &mut Conn, secret: &NewSecret<'_>, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        r#"
+        INSERT INTO enroll_secrets (id, name, secret_hmac, secret_sealed, tags, expires_at, use_limit, created_by, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "#,
+        secret.id.0,
+        secret.name,
+        secret.hmac,
+        secret.sealed,
+        secret.tags,
+        secret.expires_at,
+        secret.use_limit,
+        secret.created_by.map(|id| id.0),
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The name and the sealed secret.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_sealed(conn: &mut Conn, id: EnrollSecretId) -> Result<Option<(String, Vec<u8>)>> {
+    let row = sqlx::query!(
+        "SELECT name, secret_sealed FROM enroll_secrets WHERE id = $1",
+        id.0
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.name, row.secret_sealed)))
+}
+
+/// Is there a secret of this name?
+///
+/// # Errors
+/// Postgres failed.
+pub async fn exists(conn: &mut Conn, name: &str) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM enroll_secrets WHERE name = $1) AS "found!""#,
+        name
+    );
+    Ok(found.fetch_one(conn).await?)
+}
+
+/// Revokes a secret: nobody enrolls with it any more, nodes that did keep their keys. Returns its name.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn revoke(
+    conn: &mut Conn,
+    id: EnrollSecretId,
+    now: DateTime<Utc>,
+) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar!(
+        "UPDATE enroll_secrets SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1 RETURNING name",
+        id.0,
+        now
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// Renames a tag in all secrets that give it; returns how many did.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn rename_tag(conn: &mut Conn, from: &str, to: &str) -> Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE enroll_secrets SET tags = array_replace(tags, $1, $2) WHERE $1 = ANY(tags)",
+        from,
+        to
+    )
+    .execute(conn);
+    Ok(done.await?.rows_affected())
+}
