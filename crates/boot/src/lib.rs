@@ -2,7 +2,11 @@
 //! keys that seal secrets. No decision of the product is made here.
 
 pub mod clock;
+pub mod health;
+pub mod http;
+pub mod metrics;
 pub mod seal;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

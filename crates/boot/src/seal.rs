@@ -62,7 +62,7 @@ impl Key {
     /// By which a secret is found without being stored.
     #[must_use]
     pub fn hmac(&self, secret: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.find).expect("any length will do");
+        let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(&self.find).expect("any length will do");
         mac.update(secret);
         mac.finalize().into_bytes().into()
     }
