@@ -1,0 +1,290 @@
+//! Alerts by mail: text and HTML in one message, over SMTP without encryption, with STARTTLS, or with TLS from the start.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::{Check, Destination, Field, Input, Kind, SettingsError};
+use crate::{Message, Outbound, SendError, shorten, templates};
+
+pub(super) const KIND: Kind = Kind::of::<Email>(
+    "email",
+    "E-mail",
+    &[
+        field("server", "Mail server", "Its host name.", Input::Text, true),
+        field(
+            "port",
+            "Port",
+            "Usually 587 with STARTTLS, 465 with TLS, 25 without.",
+            Input::Number,
+            true,
+        ),
+        field(
+            "encryption",
+            "Encryption",
+            "",
+            Input::Choice(&["starttls", "tls", "none"]),
+            true,
+        ),
+        field(
+            "username",
+            "User name",
+            "Empty: no sign-in.",
+            Input::Text,
+            false,
+        ),
+        field("password", "Password", "", Input::Secret, false),
+        field(
+            "from",
+            "From",
+            "Ostiary <ostiary@example.com>",
+            Input::Text,
+            true,
+        ),
+        field(
+            "to",
+            "To",
+            "One or more addresses, separated by commas.",
+            Input::Text,
+            true,
+        ),
+        field(
+            "ca_certificate",
+            "CA certificate",
+            "PEM, if the server's is not publicly trusted.",
+            Input::LongText,
+            false,
+        ),
+    ],
+);
+
+const fn field(
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    input: Input,
+    required: bool,
+) -> Field {
+    Field {
+        name,
+        label,
+        help,
+        input,
+        required,
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Encryption {
+    Starttls,
+    Tls,
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Email {
+    server: String,
+    port: u16,
+    encryption: Encryption,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: SecretString,
+    from: String,
+    to: String,
+    #[serde(default)]
+    ca_certificate: String,
+}
+
+impl Email {
+    fn from(&self) -> Result<Mailbox, SettingsError> {
+        let from = self.from.trim();
+        from.parse()
+            .map_err(|_| SettingsError(format!("\"{from}\" is no mail address")))
+    }
+
+    fn to(&self) -> Result<Vec<Mailbox>, SettingsError> {
+        let addresses = self
+            .to
+            .split(',')
+            .map(str::trim)
+            .filter(|address| !address.is_empty());
+        let mailboxes: Result<Vec<Mailbox>, SettingsError> = addresses
+            .map(|address| {
+                address
+                    .parse()
+                    .map_err(|_| SettingsError(format!("\"{address}\" is no mail address")))
+            })
+            .collect();
+        match mailboxes {
+            Ok(mailboxes) if mailboxes.is_empty() => {
+                Err(SettingsError("a recipient is missing".into()))
+            }
+            other => other,
+        }
+    }
+
+    fn tls(&self) -> Result<Tls, SettingsError> {
+        if self.encryption == Encryption::None {
+            return Ok(Tls::None);
+        }
+        let mut parameters = TlsParameters::builder(self.server.clone());
+        if !self.ca_certificate.trim().is_empty() {
+            // lettre takes a text without any certificate for an empty list of them.
+            if !self.ca_certificate.contains("-----BEGIN CERTIFICATE-----") {
+                return Err(SettingsError("the CA certificate is no PEM text".into()));
+            }
+            let certificate =
+                Certificate::from_pem(self.ca_certificate.as_bytes()).map_err(|error| {
+                    SettingsError(format!("the CA certificate cannot be read: {error}"))
+                })?;
+            parameters = parameters.add_root_certificate(certificate);
+        }
+        let parameters = parameters
+            .build()
+            .map_err(|error| SettingsError(format!("TLS cannot be set up: {error}")))?;
+        Ok(if self.encryption == Encryption::Tls {
+            Tls::Wrapper(parameters)
+        } else {
+            Tls::Required(parameters)
+        })
+    }
+
+    /// The message. Header values come from rules and nodes: lettre encodes them, and a line break cannot get in.
+    fn compose(&self, message: &Message) -> Result<lettre::Message, SendError> {
+        let texts = templates::email(message).map_err(SendError::refused)?;
+        let domain = self
+            .from()
+            .map_err(SendError::refused)?
+            .email
+            .domain()
+            .to_owned();
+        let thread = format!("<finding-{}@{domain}>", message.alert.finding_id);
+        let mut builder = lettre::Message::builder()
+            .from(self.from().map_err(SendError::refused)?)
+            .subject(shorten(&texts.subject))
+            .date(message.now.into())
+            .message_id(Some(format!("<{}@{domain}>", message.delivery_id)))
+            .references(thread)
+            // RFC 3834: no out-of-office answers to an alert.
+            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".into()));
+        for recipient in self.to().map_err(SendError::refused)? {
+            builder = builder.to(recipient);
+        }
+        builder
+            .multipart(MultiPart::alternative_plain_html(texts.text, texts.html))
+            .map_err(|error| SendError::refused(format!("the mail cannot be written: {error}")))
+    }
+}
+
+impl Check for Email {
+    fn check(&self) -> Result<(), SettingsError> {
+        if self.server.trim().is_empty() {
+            return Err(SettingsError("the mail server is missing".into()));
+        }
+        if self.encryption == Encryption::None && !self.password.expose_secret().is_empty() {
+            return Err(SettingsError(
+                "a password would travel readable: choose STARTTLS or TLS".into(),
+            ));
+        }
+        self.from()?;
+        self.to()?;
+        self.tls().map(drop)
+    }
+}
+
+#[async_trait]
+impl Destination for Email {
+    fn summary(&self) -> String {
+        format!("mail to {}", shorten(&self.to))
+    }
+
+    async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
+        let mail = self.compose(message)?;
+        let addresses = outbound.options.resolve(&self.server, self.port).await?;
+        let address = addresses
+            .first()
+            .ok_or_else(|| SendError::retry("the server has no address"))?;
+        // Connecting to the address that was checked, while TLS still asks for the server's name.
+        let mut builder =
+            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.ip().to_string())
+                .port(self.port)
+                .timeout(Some(TIMEOUT))
+                .tls(self.tls().map_err(SendError::refused)?);
+        if !self.username.is_empty() {
+            let password = self.password.expose_secret().to_owned();
+            builder = builder.credentials(Credentials::new(self.username.clone(), password));
+        }
+        let transport: AsyncSmtpTransport<Tokio1Executor> = builder.build();
+        match tokio::time::timeout(TIMEOUT * 2, transport.send(mail)).await {
+            Err(_) => Err(SendError::retry("the mail server does not answer in time")),
+            Ok(Ok(response)) => Ok(shorten(&response.message().collect::<Vec<_>>().join(" "))),
+            Ok(Err(error)) if error.is_permanent() => Err(SendError::refused(error)),
+            Ok(Err(error)) => Err(SendError::retry(describe(&error))),
+        }
+    }
+}
+
+fn describe(error: &lettre::transport::smtp::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_checked() {
+        let settings = |changes: serde_json::Value| {
+            let mut settings = json!({
+                "server": "mail.example.com", "port": 587, "encryption": "starttls",
+                "from": "Ostiary <o@example.com>", "to": "a@example.com, B <b@example.com>"
+            });
+            for (key, value) in changes.as_object().unwrap() {
+                settings[key] = value.clone();
+            }
+            KIND.read(&settings)
+                .map(|email| email.summary())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            settings(json!({})),
+            Ok("mail to a@example.com, B <b@example.com>".into())
+        );
+        for (changes, part) in [
+            (json!({"server": " "}), "server is missing"),
+            (json!({"to": " , "}), "recipient"),
+            (json!({"to": "nobody"}), "no mail address"),
+            (
+                json!({"from": "x\r\nBcc: y@example.com"}),
+                "no mail address",
+            ),
+            (json!({"encryption": "none", "password": "p"}), "readable"),
+            (json!({"ca_certificate": "rubbish"}), "CA certificate"),
+            (json!({"port": "x"}), "invalid"),
+            (json!({"colour": "red"}), "unknown field"),
+        ] {
+            let error = settings(changes).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
