@@ -116,10 +116,14 @@ impl<'a> Columns<'a> {
             }
         }
     }
+}
 
-    /// Puts one more column at the end; the caller knows that the name is new.
-    pub(crate) fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
-        self.0.push((name, value));
+impl<'a> IntoIterator for Columns<'a> {
+    type Item = (Cow<'a, str>, Cow<'a, str>);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
