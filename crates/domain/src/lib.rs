@@ -8,8 +8,10 @@
 
 pub mod clock;
 pub mod enrollment;
+pub mod fingerprint;
 pub mod ids;
 pub mod live_query;
+pub mod log;
 pub mod node;
 pub mod node_config;
 pub mod osquery;
