@@ -134,7 +134,8 @@ CREATE TABLE node_checkins (
 CREATE INDEX node_checkins_last_seen_at_idx ON node_checkins (last_seen_at);
 
 -- Which keys and tags are in force is kept in memory by every api process.
-CREATE TRIGGER node_keys_bump AFTER INSERT OR UPDATE OF revoked_at OR DELETE ON node_keys
+-- A new key bumps nothing: who does not know it asks Postgres, and enrollments would otherwise queue up for the generation's row.
+CREATE TRIGGER node_keys_bump AFTER UPDATE OF revoked_at OR DELETE ON node_keys
     FOR EACH STATEMENT EXECUTE FUNCTION bump_generation('node_keys');
 CREATE TRIGGER nodes_bump AFTER UPDATE OF disabled_at OR DELETE ON nodes
     FOR EACH STATEMENT EXECUTE FUNCTION bump_generation('node_keys');

@@ -7,19 +7,26 @@
 
 pub mod api_tokens;
 pub mod audit;
+pub mod checkins;
 pub mod config_parts;
+pub mod configs;
 mod db;
 pub mod decorators;
 pub mod delivery_lists;
 pub mod destinations;
 pub mod enroll_secrets;
+pub mod enrollment;
 mod error;
 pub mod event_lists;
 pub mod file_paths;
 pub mod finding_lists;
 pub mod live_queries;
+pub mod live_query_tasks;
+pub mod log_batches;
+pub mod node_keys;
 pub mod node_lists;
 pub mod node_records;
+pub mod nodes;
 pub mod options;
 pub mod overview;
 pub mod packs;

@@ -1,0 +1,118 @@
+//! Enroll secrets as `/enroll` needs them: found by HMAC, used up atomically. People manage them in `enroll_secrets`.
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::ids::EnrollSecretId;
+use uuid::Uuid;
+
+use crate::{Conn, Result};
+
+/// What an enroll secret permits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrollSecret {
+    /// Which.
+    pub id: EnrollSecretId,
+    /// Its name; the secret itself is not known here.
+    pub name: String,
+    /// Tags that a node gets with it.
+    pub tags: Vec<String>,
+    /// Does taking over a silent node's identity need an admin?
+    pub require_approval: bool,
+    /// Not valid from then on.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// How many nodes it may bring in.
+    pub use_limit: Option<i32>,
+    /// How many it has brought in.
+    pub uses: i32,
+    /// Withdrawn.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// The secret with this HMAC, valid or not.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_secret(conn: &mut Conn, hmac: &[u8]) -> Result<Option<EnrollSecret>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT id, name, tags, require_approval, expires_at, use_limit, uses, revoked_at
+        FROM enroll_secrets
+        WHERE secret_hmac = $1
+        "#,
+        hmac
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| EnrollSecret {
+        id: EnrollSecretId(row.id),
+        name: row.name,
+        tags: row.tags,
+        require_approval: row.require_approval,
+        expires_at: row.expires_at,
+        use_limit: row.use_limit,
+        uses: row.uses,
+        revoked_at: row.revoked_at,
+    }))
+}
+
+/// Counts a use of the secret. `false` when it may not be used any more; the row stays locked until the transaction ends, so two
+/// nodes never share the last use.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn take_use(conn: &mut Conn, id: EnrollSecretId, now: DateTime<Utc>) -> Result<bool> {
+    let updated = sqlx::query!(
+        r#"
+        UPDATE enroll_secrets SET uses = uses + 1
+        WHERE id = $1
+          AND revoked_at IS NULL
+          AND (expires_at IS NULL OR expires_at > $2)
+          AND (use_limit IS NULL OR uses < use_limit)
+        "#,
+        id.0,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// Makes tags that do not exist yet, and gives the node all of them. `new_ids` holds one fresh id a name.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn give_tags(
+    conn: &mut Conn,
+    node_id: Uuid,
+    names: &[String],
+    new_ids: &[Uuid],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        INSERT INTO tags (id, name, created_at)
+        SELECT id, name, $3 FROM unnest($1::uuid[], $2::text[]) AS new (id, name)
+        ORDER BY name
+        ON CONFLICT ON CONSTRAINT tags_name_key DO NOTHING
+        "#,
+        new_ids,
+        names,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        r#"
+        INSERT INTO node_tags (node_id, tag_id)
+        SELECT $1, id FROM tags WHERE name = ANY ($2)
+        ON CONFLICT ON CONSTRAINT node_tags_pkey DO NOTHING
+        "#,
+        node_id,
+        names
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

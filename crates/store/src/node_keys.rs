@@ -1,0 +1,165 @@
+//! Node keys, by their SHA-256, and what is kept in memory beside them: who the node is for targets, and whether it is switched off.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::ids::NodeId;
+use ostiary_domain::node::NodeFacts;
+use uuid::Uuid;
+
+use crate::{Conn, Error, Result};
+
+/// SHA-256 of a node key.
+pub type KeyHash = [u8; 32];
+
+/// What a check-in needs to know of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownNode {
+    /// Which.
+    pub id: NodeId,
+    /// An admin has switched it off.
+    pub disabled: bool,
+    /// What targets may ask.
+    pub facts: NodeFacts,
+}
+
+/// What Postgres says about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyState {
+    /// It belongs to this node.
+    InForce(KnownNode),
+    /// It did belong to a node.
+    Revoked,
+    /// It was never given out, or its node was deleted.
+    Unknown,
+}
+
+/// Adds a key to a node. Its other keys stay: osqueryd's threads race, and one of them may still use the key before.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn insert(
+    conn: &mut Conn,
+    id: Uuid,
+    node: NodeId,
+    hash: &KeyHash,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO node_keys (id, node_id, key_sha256, created_at) VALUES ($1, $2, $3, $4)",
+        id,
+        node.0,
+        hash.as_slice(),
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Looks a key up.
+///
+/// # Errors
+/// Postgres failed: nothing is known then, least of all that the key is unknown.
+pub async fn find(conn: &mut Conn, hash: &KeyHash) -> Result<KeyState> {
+    let key = sqlx::query!(
+        "SELECT node_id, revoked_at FROM node_keys WHERE key_sha256 = $1",
+        hash.as_slice()
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    match key {
+        None => Ok(KeyState::Unknown),
+        Some(key) if key.revoked_at.is_some() => Ok(KeyState::Revoked),
+        Some(key) => {
+            let node = list_nodes(conn, Some(NodeId(key.node_id))).await?.pop();
+            Ok(node.map_or(KeyState::Unknown, KeyState::InForce))
+        }
+    }
+}
+
+/// All keys in force.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_in_force(conn: &mut Conn) -> Result<Vec<(KeyHash, NodeId)>> {
+    let rows = sqlx::query!("SELECT key_sha256, node_id FROM node_keys WHERE revoked_at IS NULL")
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let hash = row
+                .key_sha256
+                .try_into()
+                .map_err(|_| Error::Corrupt("a node key's hash is not 32 bytes long".into()))?;
+            Ok((hash, NodeId(row.node_id)))
+        })
+        .collect()
+}
+
+/// One node, or all.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_nodes(conn: &mut Conn, only: Option<NodeId>) -> Result<Vec<KnownNode>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT n.id, n.host_identifier, n.hostname, n.display_name, n.platform, n.osquery_version,
+            n.disabled_at IS NOT NULL AS "disabled!",
+            coalesce(tagged.names, '{}') AS "tags!: Vec<String>"
+        FROM nodes n
+        LEFT JOIN (
+            SELECT nt.node_id, array_agg(t.name ORDER BY t.name) AS names
+            FROM node_tags nt
+            JOIN tags t ON t.id = nt.tag_id
+            WHERE $1::uuid IS NULL OR nt.node_id = $1
+            GROUP BY nt.node_id
+        ) AS tagged ON tagged.node_id = n.id
+        WHERE $1::uuid IS NULL OR n.id = $1
+        "#,
+        only.map(|id| id.0)
+    )
+    .fetch_all(conn)
+    .await?;
+    let filled = |text: &String| !text.is_empty();
+    Ok(rows
+        .into_iter()
+        .map(|row| KnownNode {
+            id: NodeId(row.id),
+            disabled: row.disabled,
+            facts: NodeFacts {
+                name: row
+                    .display_name
+                    .filter(filled)
+                    .or_else(|| Some(row.hostname.clone()).filter(filled))
+                    .unwrap_or_else(|| row.host_identifier.clone()),
+                host_identifier: row.host_identifier,
+                hostname: row.hostname,
+                platform: row.platform,
+                osquery_version: row.osquery_version,
+                tags: row.tags,
+            },
+        })
+        .collect())
+}
+
+/// Notes when keys were last used.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn note_used(conn: &mut Conn, used: &HashMap<KeyHash, DateTime<Utc>>) -> Result<()> {
+    let (hashes, times): (Vec<Vec<u8>>, Vec<DateTime<Utc>>) =
+        used.iter().map(|(hash, at)| (hash.to_vec(), *at)).unzip();
+    sqlx::query!(
+        r#"
+        UPDATE node_keys k SET last_used_at = used.at
+        FROM unnest($1::bytea[], $2::timestamptz[]) AS used (hash, at)
+        WHERE k.key_sha256 = used.hash
+        "#,
+        &hashes,
+        &times
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

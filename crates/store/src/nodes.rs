@@ -1,0 +1,186 @@
+//! Nodes as enrollment sees them: found by their identifiers, made, and brought up to date. Lists for people are in `node_lists`.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::enrollment::Candidate;
+use ostiary_domain::ids::{EnrollSecretId, NodeId};
+use ostiary_domain::node::{IdentifierKind, NodeDetails};
+use serde_json::Value;
+
+use crate::{Conn, Error, Result};
+
+/// What is written of a node when it enrolls.
+#[derive(Debug)]
+pub struct Enrolled<'a> {
+    /// Which node.
+    pub id: NodeId,
+    /// What it says about itself.
+    pub details: &'a NodeDetails,
+    /// The same, whole.
+    pub host_details: &'a Value,
+    /// By which secret.
+    pub secret: EnrollSecretId,
+    /// The living node whose hardware it claims.
+    pub conflict_with: Option<NodeId>,
+    /// Its identity rests on the secret alone.
+    pub reestablished: bool,
+    /// Now.
+    pub at: DateTime<Utc>,
+}
+
+/// Every node that shares one of these identifiers, with its row locked until the transaction ends.
+///
+/// The identifiers themselves are locked, too: of two enrollments of one new machine at the same time the second waits, and finds
+/// the node that the first has made.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_by_identifiers(
+    conn: &mut Conn,
+    identifiers: &[(IdentifierKind, String)],
+) -> Result<Vec<Candidate>> {
+    let (kinds, values) = split(identifiers);
+    sqlx::query!(
+        r#"
+        SELECT pg_advisory_xact_lock(key)
+        FROM (
+            SELECT DISTINCT hashtextextended(kind || ':' || value, 7310) AS key
+            FROM unnest($1::text[], $2::text[]) AS claimed (kind, value)
+            ORDER BY key
+            OFFSET 0
+        ) AS keys
+        "#,
+        &kinds,
+        &values
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let rows = sqlx::query!(
+        r#"
+        SELECT n.id, n.instance_id, n.enrolled_at, n.disabled_at, i.kind, c.last_seen_at AS "last_seen_at?"
+        FROM unnest($1::text[], $2::text[]) AS claimed (kind, value)
+        JOIN node_identifiers i ON i.kind = claimed.kind AND i.value = claimed.value
+        JOIN nodes n ON n.id = i.node_id
+        LEFT JOIN node_checkins c ON c.node_id = n.id
+        ORDER BY n.id
+        FOR UPDATE OF n
+        "#,
+        &kinds,
+        &values
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut positions: HashMap<NodeId, usize> = HashMap::new();
+    for row in rows {
+        let kind = IdentifierKind::from_str_opt(&row.kind)
+            .ok_or_else(|| Error::Corrupt(format!("unknown kind of identifier {:?}", row.kind)))?;
+        let id = NodeId(row.id);
+        let position = *positions.entry(id).or_insert_with(|| {
+            candidates.push(Candidate {
+                node_id: id,
+                shared: Vec::new(),
+                instance_id: row.instance_id.to_lowercase(),
+                last_seen_at: row.last_seen_at,
+                enrolled_at: row.enrolled_at,
+                disabled: row.disabled_at.is_some(),
+            });
+            candidates.len() - 1
+        });
+        candidates[position].shared.push(kind);
+    }
+    Ok(candidates)
+}
+
+/// Makes a node, or brings a known one up to date; its identifiers become those of `details`.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn put(conn: &mut Conn, node: &Enrolled<'_>) -> Result<()> {
+    let details = node.details;
+    sqlx::query!(
+        r#"
+        INSERT INTO nodes (id, host_identifier, hostname, platform, os_name, os_version, osquery_version, hardware_uuid,
+            hardware_serial, hardware_model, instance_id, host_details, enroll_secret_id, enrolled_at, first_enrolled_at,
+            conflict_with, identity_reestablished_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, CASE WHEN $16 THEN $14::timestamptz END)
+        ON CONFLICT ON CONSTRAINT nodes_pkey DO UPDATE SET
+            host_identifier = excluded.host_identifier,
+            hostname = coalesce(nullif(excluded.hostname, ''), nodes.hostname),
+            platform = coalesce(nullif(excluded.platform, ''), nodes.platform),
+            os_name = coalesce(nullif(excluded.os_name, ''), nodes.os_name),
+            os_version = coalesce(nullif(excluded.os_version, ''), nodes.os_version),
+            osquery_version = coalesce(nullif(excluded.osquery_version, ''), nodes.osquery_version),
+            hardware_uuid = coalesce(nullif(excluded.hardware_uuid, ''), nodes.hardware_uuid),
+            hardware_serial = coalesce(nullif(excluded.hardware_serial, ''), nodes.hardware_serial),
+            hardware_model = coalesce(nullif(excluded.hardware_model, ''), nodes.hardware_model),
+            instance_id = coalesce(nullif(excluded.instance_id, ''), nodes.instance_id),
+            host_details = excluded.host_details,
+            enroll_secret_id = excluded.enroll_secret_id,
+            enrolled_at = excluded.enrolled_at,
+            identity_reestablished_at = coalesce(excluded.identity_reestablished_at, nodes.identity_reestablished_at)
+        "#,
+        node.id.0,
+        details.host_identifier,
+        details.hostname,
+        details.platform,
+        details.os_name,
+        details.os_version,
+        details.osquery_version,
+        details.hardware_uuid,
+        details.hardware_serial,
+        details.hardware_model,
+        details.instance_id,
+        node.host_details,
+        node.secret.0,
+        node.at,
+        node.conflict_with.map(|id| id.0),
+        node.reestablished
+    )
+    .execute(&mut *conn)
+    .await?;
+    let (kinds, values) = split(&details.identifiers());
+    sqlx::query!(
+        r#"
+        WITH claimed AS (SELECT kind, value FROM unnest($2::text[], $3::text[]) AS claimed (kind, value)),
+        gone AS (
+            DELETE FROM node_identifiers i
+            WHERE i.node_id = $1
+              AND EXISTS (SELECT FROM claimed WHERE claimed.kind = i.kind)
+              AND NOT EXISTS (SELECT FROM claimed WHERE claimed.kind = i.kind AND claimed.value = i.value)
+        )
+        INSERT INTO node_identifiers (node_id, kind, value)
+        SELECT $1, kind, value FROM claimed
+        ON CONFLICT ON CONSTRAINT node_identifiers_pkey DO NOTHING
+        "#,
+        node.id.0,
+        &kinds,
+        &values
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Adds to the lines that a node had to throw away, or that we could not take.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn add_lines_lost(conn: &mut Conn, id: NodeId, lines: i64) -> Result<()> {
+    sqlx::query!(
+        "UPDATE nodes SET lines_lost = lines_lost + $2 WHERE id = $1",
+        id.0,
+        lines
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn split(identifiers: &[(IdentifierKind, String)]) -> (Vec<String>, Vec<String>) {
+    identifiers
+        .iter()
+        .map(|(kind, value)| (kind.as_str().to_owned(), value.clone()))
+        .unzip()
+}
