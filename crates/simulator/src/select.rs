@@ -100,7 +100,7 @@ fn quoted(source: &str, close: char) -> (String, usize) {
 }
 
 /// Splits at a separator outside parentheses.
-fn split<'t>(tokens: &'t [Token], separates: impl Fn(&Token) -> bool) -> Vec<&'t [Token]> {
+fn split(tokens: &[Token], separates: impl Fn(&Token) -> bool) -> Vec<&[Token]> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
     for (at, token) in tokens.iter().enumerate() {
         match token {
