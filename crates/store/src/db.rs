@@ -61,7 +61,9 @@ impl Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("max_connections", &self.max_connections).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,10 +131,14 @@ impl Db {
     /// # Errors
     /// A migration failed; it is rolled back, those before it stay.
     pub async fn migrate(&self) -> Result<()> {
-        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error.into(),
-            other => Error::Corrupt(other.to_string()),
-        })
+        MIGRATIONS
+            .run(&self.pool)
+            .await
+            .map_err(|error| match error {
+                sqlx::migrate::MigrateError::Execute(error)
+                | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error.into(),
+                other => Error::Corrupt(other.to_string()),
+            })
     }
 
     /// Listens for changed generations. The names of changed ones come out of [`Generations::changed`].
@@ -173,6 +179,11 @@ impl Generations {
 /// # Errors
 /// Postgres failed.
 pub async fn generations(conn: &mut Conn) -> Result<std::collections::HashMap<String, i64>> {
-    let rows = sqlx::query!("SELECT name, generation FROM generations").fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|row| (row.name, row.generation)).collect())
+    let rows = sqlx::query!("SELECT name, generation FROM generations")
+        .fetch_all(conn)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.name, row.generation))
+        .collect())
 }

@@ -48,13 +48,20 @@ impl From<sqlx::Error> for Error {
         match &error {
             sqlx::Error::Database(database) => {
                 if let Some(constraint) = database.constraint() {
-                    return Self::Constraint { constraint: constraint.to_owned(), source: error };
+                    return Self::Constraint {
+                        constraint: constraint.to_owned(),
+                        source: error,
+                    };
                 }
                 match database.code().as_deref() {
-                    Some("23514") if database.message().contains("no partition of relation") => Self::NoPartition(error),
+                    Some("23514") if database.message().contains("no partition of relation") => {
+                        Self::NoPartition(error)
+                    }
                     // connection exceptions, shutdown, out of resources, cancelled or deadlocked statements, read-only standby
                     Some(code)
-                        if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
+                        if ["08", "53", "57", "40"]
+                            .iter()
+                            .any(|class| code.starts_with(class))
                             || code == "25006"
                             || code == "55P03" =>
                     {

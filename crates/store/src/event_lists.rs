@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use ostiary_domain::ids::NodeId;
 use uuid::Uuid;
 
+use crate::packed::Packed;
 use crate::page::{Page, PageRequest};
 use crate::{Conn, Result};
 
@@ -37,7 +38,20 @@ pub struct EventRecord {
     /// How many rows.
     pub row_count: i32,
     /// `[{"action": …, "columns": {…}, "decorations": {…}?}, …]`
-    pub rows: String,
+    pub rows: Packed,
+}
+
+/// Where an event stands among the events of its node: newest first, by time and then by id.
+fn position(received_at: DateTime<Utc>, id: i64) -> [String; 2] {
+    [received_at.timestamp_micros().to_string(), id.to_string()]
+}
+
+/// Reads a [`position`].
+fn read_position(micros: &str, id: &str) -> Option<(DateTime<Utc>, i64)> {
+    Some((
+        DateTime::from_timestamp_micros(micros.parse().ok()?)?,
+        id.parse().ok()?,
+    ))
 }
 
 /// Which events of a node are wanted; empty texts mean "any".
@@ -60,31 +74,43 @@ pub async fn list_of_node(
     page: &PageRequest,
 ) -> Result<Page<EventRecord>> {
     let limit = page.limit_within(50, 500);
-    let before: Option<i64> = page.key::<1>().and_then(|[id]| id.parse().ok());
-    let action = if filter.action.is_empty() {
-        String::new()
-    } else {
-        format!("%\"action\":\"{}\"%", filter.action)
-    };
+    let before = page
+        .key::<2>()
+        .and_then(|[micros, id]| read_position(micros, id));
     let rows = sqlx::query_as!(
         EventRecord,
         r#"
         SELECT e.id, e.node_id, q.name AS query_name, received_at, occurred_at, unix_time, epoch::text AS "epoch!", counter,
-            snapshot, baseline, late, lossy, row_count, rows
+            snapshot, baseline, late, lossy, row_count, rows AS "rows: Packed"
         FROM events e JOIN query_names q ON q.id = e.query_name_id
-        WHERE e.node_id = $1 AND ($2::bigint IS NULL OR e.id < $2) AND ($3 = '' OR q.name = $3)
-            AND ($4 = '' OR replace(e.rows, '": "', '":"') LIKE $4)
-        ORDER BY e.id DESC LIMIT $5::bigint + 1
+        WHERE e.node_id = $1 AND ($2::timestamptz IS NULL OR (received_at, e.id) < ($2, $3)) AND ($4 = '' OR q.name = $4)
+            AND ($5::smallint = 0 OR actions & $5 <> 0)
+        ORDER BY received_at DESC, e.id DESC LIMIT $6::bigint + 1
         "#,
         node.0,
-        before,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id),
         filter.query,
-        action,
+        action_bit(&filter.action),
         limit
     )
     .fetch_all(conn)
     .await?;
-    Ok(Page::cut(rows, limit, |row| [row.id.to_string()]))
+    Ok(Page::cut(rows, limit, |row| {
+        position(row.received_at, row.id)
+    }))
+}
+
+/// The bit of an action in `events.actions`; 0 for the empty text.
+#[must_use]
+pub fn action_bit(action: &str) -> i16 {
+    match action {
+        "" => 0,
+        "added" => 1,
+        "removed" => 2,
+        "snapshot" => 4,
+        _ => 8,
+    }
 }
 
 /// The rows of a node's events, newest event first, one page exact to the row: each with its index in its event, an event without
@@ -98,27 +124,36 @@ pub async fn list_rows_of_node(
     page: &PageRequest,
 ) -> Result<RowPage> {
     let limit = page.limit_within(100, 1000);
-    let (from, mut skip) = page
-        .key::<2>()
-        .and_then(|[id, row]| Some((Some(id.parse::<i64>().ok()?), row.parse::<usize>().ok()?)))
-        .unwrap_or((None, 0));
+    let from = page.key::<3>().and_then(|[micros, id, row]| {
+        Some((read_position(micros, id)?, row.parse::<usize>().ok()?))
+    });
+    let at = from.map(|((at, _), _)| at);
     let sizes = sqlx::query!(
-        "SELECT id, row_count FROM events WHERE node_id = $1 AND ($2::bigint IS NULL OR id <= $2) ORDER BY id DESC LIMIT $3",
+        r#"
+        SELECT id, received_at, row_count FROM events
+        WHERE node_id = $1 AND ($2::timestamptz IS NULL OR (received_at, id) <= ($2, $3))
+        ORDER BY received_at DESC, id DESC LIMIT $4
+        "#,
         node.0,
-        from,
+        at,
+        from.map(|((_, id), _)| id),
         limit + 1
     )
     .fetch_all(&mut *conn)
     .await?;
     // The first event may have shrunk from the page by what was read of it before; retention may have taken it whole.
-    if sizes.first().map(|size| size.id) != from {
-        skip = 0;
-    }
+    let first = sizes.first().map(|size| (size.received_at, size.id));
+    let mut skip = from
+        .filter(|(position, _)| first == Some(*position))
+        .map_or(0, |(_, row)| row);
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut parts, mut taken, mut next) = (Vec::new(), 0, None);
     for size in &sizes {
         if taken == wanted {
-            next = Some(format!("{}~0", size.id));
+            next = Some(format!(
+                "{}~0",
+                position(size.received_at, size.id).join("~")
+            ));
             break;
         }
         let items = usize::try_from(size.row_count).unwrap_or(0).max(1);
@@ -127,22 +162,31 @@ pub async fn list_rows_of_node(
         taken += last - first;
         parts.push((size.id, first..last));
         if last < items {
-            next = Some(format!("{}~{last}", size.id));
+            next = Some(format!(
+                "{}~{last}",
+                position(size.received_at, size.id).join("~")
+            ));
             break;
         }
     }
     let ids: Vec<i64> = parts.iter().map(|(id, _)| *id).collect();
+    let newest = sizes.first().map(|size| size.received_at);
+    let oldest = sizes
+        .get(parts.len().saturating_sub(1))
+        .map(|size| size.received_at);
     let events = sqlx::query_as!(
         EventRecord,
         r#"
         SELECT e.id, e.node_id, q.name AS query_name, received_at, occurred_at, unix_time, epoch::text AS "epoch!", counter,
-            snapshot, baseline, late, lossy, row_count, rows
+            snapshot, baseline, late, lossy, row_count, rows AS "rows: Packed"
         FROM events e JOIN query_names q ON q.id = e.query_name_id
-        WHERE e.node_id = $1 AND e.id = ANY($2)
-        ORDER BY e.id DESC
+        WHERE e.node_id = $1 AND e.id = ANY($2) AND received_at BETWEEN $3 AND $4
+        ORDER BY received_at DESC, e.id DESC
         "#,
         node.0,
-        &ids
+        &ids,
+        oldest,
+        newest
     )
     .fetch_all(conn)
     .await?;
@@ -177,7 +221,7 @@ pub async fn query_names_of_node(conn: &mut Conn, node: NodeId) -> Result<Vec<St
         SELECT name FROM query_names WHERE id IN (
             SELECT query_name_id FROM present_rows WHERE node_id = $1
             UNION (SELECT query_name_id FROM (
-                SELECT query_name_id FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT 500) recent))
+                SELECT query_name_id FROM events WHERE node_id = $1 ORDER BY received_at DESC LIMIT 500) recent))
         ORDER BY name
         "#,
         node.0
@@ -200,7 +244,7 @@ pub struct PresentRecord {
     /// When they last changed.
     pub changed_at: DateTime<Utc>,
     /// A JSON array; empty when only the list was asked for.
-    pub rows: String,
+    pub rows: Packed,
 }
 
 /// The queries of which a node has present rows, without the rows, in name order.
@@ -211,7 +255,7 @@ pub async fn list_present(conn: &mut Conn, node: NodeId) -> Result<Vec<PresentRe
     Ok(sqlx::query_as!(
         PresentRecord,
         r#"
-        SELECT q.name AS query_name, snapshot, complete, row_count, changed_at, '' AS "rows!"
+        SELECT q.name AS query_name, snapshot, complete, row_count, changed_at, ''::bytea AS "rows!: Packed"
         FROM present_rows p JOIN query_names q ON q.id = p.query_name_id
         WHERE p.node_id = $1 ORDER BY q.name
         "#,
@@ -233,7 +277,7 @@ pub async fn find_present(
     Ok(sqlx::query_as!(
         PresentRecord,
         r#"
-        SELECT q.name AS query_name, snapshot, complete, row_count, changed_at, rows
+        SELECT q.name AS query_name, snapshot, complete, row_count, changed_at, rows AS "rows: Packed"
         FROM present_rows p JOIN query_names q ON q.id = p.query_name_id
         WHERE p.node_id = $1 AND ($2::text IS NULL OR q.name = $2) ORDER BY q.name
         "#,

@@ -29,6 +29,7 @@ pub mod node_records;
 pub mod nodes;
 pub mod options;
 pub mod overview;
+pub mod packed;
 pub mod packs;
 pub mod page;
 pub mod queries;

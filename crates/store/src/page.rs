@@ -37,18 +37,29 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Makes a page of `limit` rows out of up to `limit + 1` that were read. `key` gives the key of a row: parts without `~`.
     #[must_use]
-    pub fn cut<const PARTS: usize>(mut rows: Vec<T>, limit: i64, key: impl Fn(&T) -> [String; PARTS]) -> Self {
+    pub fn cut<const PARTS: usize>(
+        mut rows: Vec<T>,
+        limit: i64,
+        key: impl Fn(&T) -> [String; PARTS],
+    ) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = if more { rows.last().map(|row| key(row).join("~")) } else { None };
+        let next = if more {
+            rows.last().map(|row| key(row).join("~"))
+        } else {
+            None
+        };
         Self { items: rows, next }
     }
 
     /// The same page of other things.
     #[must_use]
     pub fn map<U>(self, change: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(change).collect(), next: self.next }
+        Page {
+            items: self.items.into_iter().map(change).collect(),
+            next: self.next,
+        }
     }
 }
 
@@ -60,8 +71,14 @@ mod tests {
     fn a_page_knows_the_next_one_only_if_there_is_more() {
         let key = |n: &i32| [n.to_string(), "x".to_owned()];
         let page = Page::cut(vec![1, 2, 3], 2, key);
-        assert_eq!((page.items.as_slice(), page.next.as_deref()), (&[1, 2][..], Some("2~x")));
-        let request = PageRequest { after: page.next, limit: None };
+        assert_eq!(
+            (page.items.as_slice(), page.next.as_deref()),
+            (&[1, 2][..], Some("2~x"))
+        );
+        let request = PageRequest {
+            after: page.next,
+            limit: None,
+        };
         assert_eq!(request.key::<2>(), Some(["2", "x"]));
         assert_eq!(request.key::<3>(), None);
         assert_eq!(Page::cut(vec![1, 2], 2, key).next, None);

@@ -31,10 +31,17 @@ impl TestDb {
             "OSTIARY_TEST_DATABASE_URL names no Postgres; run the tests by script/test, or by `script/test shell` for a shell with one",
         );
         let template = TEMPLATE.get_or_init(|| make_template(server.clone())).await;
-        let name = format!("ostiary_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut admin = PgConnection::connect(&server).await.expect("the test server can be reached");
+        let name = format!(
+            "ostiary_test_{}_{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let mut admin = PgConnection::connect(&server)
+            .await
+            .expect("the test server can be reached");
         create(&mut admin, &name, &format!("TEMPLATE \"{template}\"")).await;
-        let db = Db::prepare(&Options::at(with_database(&server, &name)), "test").expect("the URL was just used");
+        let db = Db::prepare(&Options::at(with_database(&server, &name)), "test")
+            .expect("the URL was just used");
         Self { db, name, server }
     }
 
@@ -74,48 +81,73 @@ impl TestDb {
 /// Makes, or finds, the migrated template of exactly these migrations. Several test processes may come at once.
 async fn make_template(server: String) -> String {
     let digest = crate::MIGRATIONS.iter().fold(0_u64, |digest, migration| {
-        migration.checksum.iter().fold(digest, |digest, byte| digest.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+        migration.checksum.iter().fold(digest, |digest, byte| {
+            digest.wrapping_mul(31).wrapping_add(u64::from(*byte))
+        })
     });
     let name = format!("ostiary_template_{digest:016x}");
-    let mut admin = PgConnection::connect(&server).await.expect("the test server can be reached");
-    sqlx::query("SELECT pg_advisory_lock(7310)").execute(&mut admin).await.expect("a lock can be taken");
-    let ready: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(&name)
-        .fetch_one(&mut admin)
+    let mut admin = PgConnection::connect(&server)
         .await
-        .expect("the catalogue can be read");
+        .expect("the test server can be reached");
+    sqlx::query("SELECT pg_advisory_lock(7310)")
+        .execute(&mut admin)
+        .await
+        .expect("a lock can be taken");
+    let ready: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut admin)
+            .await
+            .expect("the catalogue can be read");
     if !ready {
         let draft = format!("{name}_draft");
         admin
-            .execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS \"{draft}\" WITH (FORCE)")))
+            .execute(sqlx::AssertSqlSafe(format!(
+                "DROP DATABASE IF EXISTS \"{draft}\" WITH (FORCE)"
+            )))
             .await
             .expect("a left-over draft can be dropped");
         create(&mut admin, &draft, "").await;
-        let db = Db::prepare(&Options::at(with_database(&server, &draft)), "template").expect("the URL was just used");
-        db.migrate().await.expect("the migrations apply to an empty database");
+        let db = Db::prepare(&Options::at(with_database(&server, &draft)), "template")
+            .expect("the URL was just used");
+        db.migrate()
+            .await
+            .expect("the migrations apply to an empty database");
         db.close().await;
         admin
-            .execute(sqlx::AssertSqlSafe(format!("ALTER DATABASE \"{draft}\" RENAME TO \"{name}\"")))
+            .execute(sqlx::AssertSqlSafe(format!(
+                "ALTER DATABASE \"{draft}\" RENAME TO \"{name}\""
+            )))
             .await
             .expect("the draft can be renamed");
     }
-    sqlx::query("SELECT pg_advisory_unlock(7310)").execute(&mut admin).await.expect("the lock is ours");
+    sqlx::query("SELECT pg_advisory_unlock(7310)")
+        .execute(&mut admin)
+        .await
+        .expect("the lock is ours");
     name
 }
 
 async fn create(admin: &mut PgConnection, name: &str, rest: &str) {
     admin
-        .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{name}\" {rest}")))
+        .execute(sqlx::AssertSqlSafe(format!(
+            "CREATE DATABASE \"{name}\" {rest}"
+        )))
         .await
         .expect("a database can be created");
     // Grants on the database itself are not copied from a template.
     let grant = format!("GRANT CONNECT ON DATABASE \"{name}\" TO PUBLIC");
-    admin.execute(sqlx::AssertSqlSafe(grant)).await.expect("the grant is ours to give");
+    admin
+        .execute(sqlx::AssertSqlSafe(grant))
+        .await
+        .expect("the grant is ours to give");
 }
 
 /// The same server, another database.
 fn with_database(server: &str, name: &str) -> String {
-    let (base, query) = server.split_once('?').map_or((server, None), |(base, query)| (base, Some(query)));
+    let (base, query) = server
+        .split_once('?')
+        .map_or((server, None), |(base, query)| (base, Some(query)));
     let (scheme, rest) = base.split_once("://").expect("a URL has a scheme");
     let authority = rest.split('/').next().unwrap_or(rest);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
