@@ -2,8 +2,8 @@
 //! one silent repetition. What an answer means is judged in `answer`.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -96,6 +96,8 @@ pub struct Traffic {
     pub connections: AtomicU64,
     /// Requests that were silently sent again.
     pub silent_reposts: AtomicU64,
+    /// Why the last request got no answer, to be shown to people.
+    pub last_trouble: Mutex<Option<String>>,
 }
 
 /// A POST of one node.
@@ -169,8 +171,17 @@ impl Client {
             Ok(outcome) => outcome.map_err(Trouble::Network),
             Err(_) => Err(Trouble::Timeout),
         };
-        if outcome.is_err() {
+        if let Err(trouble) = &outcome {
             self.last = None;
+            let words = match trouble {
+                Trouble::Timeout => "no answer within 16 s".to_owned(),
+                Trouble::Network(error) => format!("{error:#}"),
+            };
+            *self
+                .traffic
+                .last_trouble
+                .lock()
+                .expect("no holder of this lock panics") = Some(words);
         }
         outcome
     }

@@ -306,6 +306,15 @@ impl Fleet {
             })
     }
 
+    /// Why some node's last failed request got no answer, if any ever did.
+    pub fn last_trouble(&self) -> Option<String> {
+        let trouble = |node: &Arc<Node>| {
+            let last = node.traffic.last_trouble.lock();
+            last.expect("no holder of this lock panics").clone()
+        };
+        self.nodes.iter().find_map(trouble)
+    }
+
     /// How many nodes hold a node key.
     pub fn enrolled(&self) -> usize {
         self.nodes

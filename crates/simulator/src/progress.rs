@@ -13,8 +13,10 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 pub(crate) fn summary(fleet: &Fleet) -> String {
     let totals = fleet.totals();
     let (connections, reposts) = fleet.traffic();
+    let trouble = fleet.last_trouble();
+    let trouble = trouble.map(|trouble| format!(" · last trouble: {trouble}"));
     format!(
-        "{}/{} nodes enrolled · {} configs · {} queries run · {} live queries · lines {} sent, {} deleted, {} waiting · {} posts on {} connections, {} failed, {} repeated, {} node_invalid",
+        "{}/{} nodes enrolled · {} configs · {} queries run · {} live queries · lines {} sent, {} deleted, {} waiting · {} posts on {} connections, {} failed, {} repeated, {} node_invalid{}",
         fleet.enrolled(),
         fleet.len(),
         totals.configs_changed,
@@ -28,6 +30,7 @@ pub(crate) fn summary(fleet: &Fleet) -> String {
         totals.failures,
         reposts,
         totals.node_invalid,
+        trouble.unwrap_or_default(),
     )
 }
 
