@@ -1,1 +1,39 @@
-//! Journeys.
+//! The harness of the journeys: Ostiary's own programs as separate processes, a real Postgres and Redis, real TLS, a mail catcher.
+//!
+//! A [`World`] is one installation of its own: a database, a prefix in Redis, ports, certificates. Journeys speak to it as nodes
+//! ([`Wire`], or a fleet of the simulator), as people (a browser) and as programs ([`Rest`]) do.
+
+mod browser;
+mod rest;
+mod wire;
+mod world;
+
+pub use browser::run_browser;
+pub use rest::Rest;
+pub use wire::{Answer, Wire};
+pub use world::{Program, World, WorldOptions};
+
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// There is none within `patience`; the message says what was waited for.
+pub async fn eventually<T>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            begun.elapsed() < patience,
+            "{what}: not within {} s",
+            patience.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,1 +1,3 @@
-//! Journeys.
+//! Journeys through the whole of Ostiary. Run them by script/test, which starts what they need.
+
+mod floors;

@@ -18,6 +18,9 @@ pub struct TestDb {
     server: String,
 }
 
+/// The migrations create the roles without a password, so that nobody can log in; the throw-away server of the tests gives them one.
+const ROLE_PASSWORD: &str = "ostiary-test";
+
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -54,7 +57,7 @@ impl TestDb {
             Some(role) => {
                 let (scheme, rest) = url.split_once("://").expect("a URL has a scheme");
                 let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-                format!("{scheme}://{role}@{host}")
+                format!("{scheme}://{role}:{ROLE_PASSWORD}@{host}")
             }
         }
     }
@@ -120,6 +123,13 @@ async fn make_template(server: String) -> String {
             )))
             .await
             .expect("the draft can be renamed");
+    }
+    for role in ["ostiary_api", "ostiary_manager", "ostiary_worker"] {
+        let sql = format!("ALTER ROLE {role} PASSWORD '{ROLE_PASSWORD}'");
+        admin
+            .execute(sqlx::AssertSqlSafe(sql))
+            .await
+            .expect("the roles are there since the template was migrated");
     }
     sqlx::query("SELECT pg_advisory_unlock(7310)")
         .execute(&mut admin)

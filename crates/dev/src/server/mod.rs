@@ -333,8 +333,12 @@ fn fleet(choices: &Choices, ground: &Ground) -> Recipe {
     let path = |path: PathBuf| path.display().to_string();
     let command = [
         path(choices.binaries.join("ostiary-fleet")),
-        "--url".into(),
-        format!("https://localhost:{}", choices.api_listen.port()),
+        "--tls-hostname".into(),
+        format!("localhost:{}", choices.api_listen.port()),
+        "--max-interval".into(),
+        "30".into(),
+        "--max-timer".into(),
+        "5".into(),
         "--ca-cert".into(),
         path(ground.certificates.ca.clone()),
         "--nodes".into(),
