@@ -15,4 +15,5 @@ pub mod log;
 pub mod node;
 pub mod node_config;
 pub mod osquery;
+pub mod present;
 pub mod target;
