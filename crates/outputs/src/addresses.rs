@@ -5,10 +5,13 @@
 //! gains nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::SendError;
+
+pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings `[outputs]`.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -32,8 +35,10 @@ impl Options {
     /// The name does not resolve (worth another try), or only to addresses that may not be called (not worth one).
     pub(crate) async fn resolve(self, host: &str, port: u16) -> Result<Vec<SocketAddr>, SendError> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port)));
+        let found: Vec<SocketAddr> = lookup
             .await
+            .map_err(|_| SendError::retry(format!("looking up {host} takes too long")))?
             .map_err(|error| SendError::retry(format!("{host} does not resolve: {error}")))?
             .collect();
         let allowed: Vec<SocketAddr> = found

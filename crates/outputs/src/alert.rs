@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use ostiary_domain::ids::{AlertId, DeliveryId, FindingId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// What happened to the finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum AlertKind {
     Acknowledged,
     /// It is over.
     Resolved,
+    /// Nothing: somebody tries out a destination.
+    Test,
 }
 
 impl AlertKind {
@@ -25,6 +28,7 @@ impl AlertKind {
             Self::Opened => "opened",
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
+            Self::Test => "test",
         }
     }
 }
@@ -100,4 +104,56 @@ pub struct Message {
     pub alert: Alert,
     /// The time of this attempt.
     pub now: DateTime<Utc>,
+}
+
+/// What a test alert is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct TestAlert<'a> {
+    /// A new id.
+    pub id: DeliveryId,
+    /// The destination's name.
+    pub destination: &'a str,
+    /// The destination's page.
+    pub url: &'a str,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+impl TestAlert<'_> {
+    /// An alert that nobody can take for a real one: its kind is `test`, it is about no node, and its text says so.
+    pub(crate) fn message(&self) -> Message {
+        let alert = Alert {
+            finding_id: FindingId(Uuid::nil()),
+            rule: RuleOfAlert {
+                name: "Test alert".to_owned(),
+                description: format!(
+                    "Somebody tries out the destination \"{}\". Nothing has happened.",
+                    self.destination
+                ),
+                severity: "info".to_owned(),
+                runbook_url: String::new(),
+            },
+            node: NodeOfAlert {
+                id: String::new(),
+                name: "no node".to_owned(),
+                host_identifier: String::new(),
+                platform: String::new(),
+                tags: Vec::new(),
+            },
+            entity: "nothing".to_owned(),
+            query_name: "no query".to_owned(),
+            action: "triggered".to_owned(),
+            columns: Map::new(),
+            occurred_at: self.now,
+            opened_at: self.now,
+            url: self.url.to_owned(),
+        };
+        Message {
+            alert_id: AlertId(Uuid::nil()),
+            delivery_id: self.id,
+            kind: AlertKind::Test,
+            alert,
+            now: self.now,
+        }
+    }
 }

@@ -11,7 +11,6 @@ use reqwest::{Response, StatusCode, Url};
 use crate::{Options, SendError, shorten};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ANSWER_BYTES: usize = 4096;
 /// The longest wait that an answer may ask of us.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -42,11 +41,11 @@ impl Resolve for CheckedResolver {
 }
 
 impl HttpClient {
-    pub(crate) fn new(options: Options) -> Result<Self, SendError> {
+    pub(crate) fn new(options: Options, timeout: Duration) -> Result<Self, SendError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("ostiary/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
+            .timeout(timeout)
             // A redirect could lead inward, and would carry the body to a stranger.
             .redirect(Policy::none())
             .no_proxy()

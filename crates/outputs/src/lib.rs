@@ -7,13 +7,17 @@ mod addresses;
 mod alert;
 pub mod destinations;
 mod http;
+mod smtp;
 mod templates;
 
 pub use addresses::Options;
-pub use alert::{Alert, AlertKind, Message, NodeOfAlert, RuleOfAlert};
+pub use alert::{Alert, AlertKind, Message, NodeOfAlert, RuleOfAlert, TestAlert};
 pub use http::HttpClient;
 
 use std::time::Duration;
+
+/// How long an attempt may take, from the connection to the answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What destinations need from the process that sends: made once, cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +26,7 @@ pub struct Outbound {
     pub options: Options,
     /// The one HTTP client.
     pub http: HttpClient,
+    timeout: Duration,
 }
 
 impl Outbound {
@@ -30,10 +35,26 @@ impl Outbound {
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn new(options: Options) -> Result<Self, SendError> {
+        Self::with_timeout(options, TIMEOUT)
+    }
+
+    /// Prepares to send, with another patience than 20 seconds for an attempt.
+    ///
+    /// # Errors
+    /// The TLS library cannot be set up.
+    pub fn with_timeout(options: Options, timeout: Duration) -> Result<Self, SendError> {
         Ok(Self {
             options,
-            http: HttpClient::new(options)?,
+            http: HttpClient::new(options, timeout)?,
+            timeout,
         })
+    }
+
+    /// The longest that [`Destination::send`](destinations::Destination::send) takes, with all that surrounds the conversation
+    /// itself: the look-up of a name before, the good-bye after it.
+    #[must_use]
+    pub fn longest_attempt(&self) -> Duration {
+        self.timeout + addresses::LOOKUP_TIMEOUT + smtp::QUIT_TIMEOUT
     }
 }
 
@@ -71,13 +92,22 @@ impl SendError {
     }
 }
 
-/// Answers are kept with each attempt: a few lines tell enough. Control characters of a stranger stay out of our logs and pages.
+/// Answers are kept with each attempt: a few lines tell enough.
 pub(crate) fn shorten(text: &str) -> String {
-    const MOST: usize = 500;
+    one_line(text, 500)
+}
+
+/// At most `most` characters of a stranger's text, on one line: nothing in it can begin a line of its own, steer a terminal or turn
+/// the direction of what follows.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let is_steering = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let clean: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MOST)
+        .map(|c| if is_steering(c) { ' ' } else { c })
+        .take(most)
         .collect();
     clean.trim().to_owned()
 }

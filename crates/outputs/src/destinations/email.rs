@@ -1,17 +1,15 @@
 //! Alerts by mail: text and HTML in one message, over SMTP without encryption, with STARTTLS, or with TLS from the start.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{Check, Destination, Field, Input, Kind, SettingsError};
+use crate::smtp::MailServer;
 use crate::{Message, Outbound, SendError, shorten, templates};
 
 pub(super) const KIND: Kind = Kind::of::<Email>(
@@ -81,8 +79,6 @@ const fn field(
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(15);
-
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Encryption {
@@ -139,7 +135,7 @@ impl Email {
         if self.encryption == Encryption::None {
             return Ok(Tls::None);
         }
-        let mut parameters = TlsParameters::builder(self.server.clone());
+        let mut parameters = TlsParameters::builder(self.server.trim().to_owned());
         if !self.ca_certificate.trim().is_empty() {
             // lettre takes a text without any certificate for an empty list of them.
             if !self.ca_certificate.contains("-----BEGIN CERTIFICATE-----") {
@@ -212,38 +208,22 @@ impl Destination for Email {
 
     async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
         let mail = self.compose(message)?;
-        let addresses = outbound.options.resolve(&self.server, self.port).await?;
-        let address = addresses
-            .first()
-            .ok_or_else(|| SendError::retry("the server has no address"))?;
-        // Connecting to the address that was checked, while TLS still asks for the server's name.
-        let mut builder =
-            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.ip().to_string())
-                .port(self.port)
-                .timeout(Some(TIMEOUT))
-                .tls(self.tls().map_err(SendError::refused)?);
-        if !self.username.is_empty() {
+        let credentials = (!self.username.is_empty()).then(|| {
             let password = self.password.expose_secret().to_owned();
-            builder = builder.credentials(Credentials::new(self.username.clone(), password));
-        }
-        let transport: AsyncSmtpTransport<Tokio1Executor> = builder.build();
-        match tokio::time::timeout(TIMEOUT * 2, transport.send(mail)).await {
-            Err(_) => Err(SendError::retry("the mail server does not answer in time")),
-            Ok(Ok(response)) => Ok(shorten(&response.message().collect::<Vec<_>>().join(" "))),
-            Ok(Err(error)) if error.is_permanent() => Err(SendError::refused(error)),
-            Ok(Err(error)) => Err(SendError::retry(describe(&error))),
-        }
+            Credentials::new(self.username.clone(), password)
+        });
+        let server = MailServer {
+            // Connecting to the addresses that were checked, while TLS still asks for the server's name.
+            addresses: outbound
+                .options
+                .resolve(self.server.trim(), self.port)
+                .await?,
+            tls: self.tls().map_err(SendError::refused)?,
+            credentials,
+            timeout: outbound.timeout,
+        };
+        server.submit(&mail).await
     }
-}
-
-fn describe(error: &lettre::transport::smtp::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,10 +9,13 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Message, Outbound, SendError};
+use crate::{Message, Outbound, SendError, TestAlert};
 
 /// Every kind of destination.
 pub const KINDS: &[Kind] = &[email::KIND, webhook::KIND];
+
+/// For what the settings of destinations are sealed: the manager seals, the worker opens.
+pub const SEAL_PURPOSE: &str = "destination";
 
 /// A configured place for alerts.
 #[async_trait]
@@ -103,6 +106,20 @@ impl Kind {
     pub fn read(&self, settings: &Value) -> Result<Box<dyn Destination>, SettingsError> {
         (self.read)(settings)
     }
+}
+
+/// Sends a clearly marked test alert now and returns what was answered.
+///
+/// # Errors
+/// The settings do not fit, or the destination did not take it.
+pub async fn send_test(
+    outbound: &Outbound,
+    kind: &Kind,
+    settings: &Value,
+    test: &TestAlert<'_>,
+) -> Result<String, SendError> {
+    let destination = kind.read(settings).map_err(SendError::refused)?;
+    destination.send(outbound, &test.message()).await
 }
 
 /// What serde alone does not check.

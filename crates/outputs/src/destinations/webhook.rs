@@ -13,7 +13,7 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::{Check, Destination, Field, Input, Kind, SettingsError};
-use crate::{Message, Outbound, SendError};
+use crate::{AlertKind, Message, Outbound, SendError};
 
 pub(super) const KIND: Kind = Kind::of::<Webhook>(
     "webhook",
@@ -83,8 +83,12 @@ impl Destination for Webhook {
 
     async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
         let url = self.url().map_err(SendError::refused)?;
+        let about = match message.kind {
+            AlertKind::Test => "test".to_owned(),
+            kind => format!("finding.{}", kind.as_str()),
+        };
         let body = json!({
-            "type": format!("finding.{}", message.kind.as_str()),
+            "type": about,
             "alert_id": message.alert_id,
             "delivery_id": message.delivery_id,
             "sent_at": message.now,
