@@ -17,7 +17,10 @@ impl Clock for SystemClock {
 
 /// A new UUIDv7.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one place that may roll dice for an id")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that may roll dice for an id"
+)]
 pub fn new_id() -> Uuid {
     Uuid::now_v7()
 }

@@ -31,7 +31,15 @@ pub fn readiness(checks: &[Check]) -> Response {
     } else {
         serde_json::json!({"error": "not ready", "status": "not ready", "checks": checks})
     };
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body)).into_response()
+    (
+        if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        Json(body),
+    )
+        .into_response()
 }
 
 #[cfg(test)]
@@ -41,7 +49,13 @@ mod tests {
     #[test]
     fn only_what_is_required_makes_a_process_unready() {
         let check = |name, ok, required| Check { name, ok, required };
-        assert_eq!(readiness(&[check("postgres", true, true), check("redis", false, false)]).status(), 200);
-        assert_eq!(readiness(&[check("postgres", false, true), check("redis", true, false)]).status(), 503);
+        assert_eq!(
+            readiness(&[check("postgres", true, true), check("redis", false, false)]).status(),
+            200
+        );
+        assert_eq!(
+            readiness(&[check("postgres", false, true), check("redis", true, false)]).status(),
+            503
+        );
     }
 }

@@ -12,7 +12,11 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Somebody else installed a recorder first, which is a defect of ours.
 pub fn start() -> PrometheusHandle {
     RECORDER
-        .get_or_init(|| PrometheusBuilder::new().install_recorder().expect("nobody else in this process installs a recorder"))
+        .get_or_init(|| {
+            PrometheusBuilder::new()
+                .install_recorder()
+                .expect("nobody else in this process installs a recorder")
+        })
         .clone()
 }
 
@@ -22,5 +26,11 @@ pub fn render(handle: &PrometheusHandle) -> ([(axum::http::HeaderName, &'static 
     handle.run_upkeep();
     // Never empty, even before anything was counted.
     let text = format!("# TYPE ostiary_up gauge\nostiary_up 1\n{}", handle.render());
-    ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    (
+        [(
+            axum::http::header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
 }

@@ -32,8 +32,13 @@ pub fn load<S: for<'de> Deserialize<'de>>(args: &SettingsArgs) -> anyhow::Result
         check_sections(file)?;
         figment = figment.merge(Toml::file_exact(file));
     }
-    let environment = Env::prefixed("OSTIARY_").filter(|name| name.as_str().contains("__")).split("__");
-    figment.merge(environment).extract().context("the settings cannot be read")
+    let environment = Env::prefixed("OSTIARY_")
+        .filter(|name| name.as_str().contains("__"))
+        .split("__");
+    figment
+        .merge(environment)
+        .extract()
+        .context("the settings cannot be read")
 }
 
 /// Each process skips the sections of the others, so a misspelt section would go unnoticed if nobody compared.
@@ -46,7 +51,11 @@ fn check_sections(file: &Path) -> anyhow::Result<()> {
     let given = sections(Figment::from(Toml::file_exact(file)))
         .with_context(|| format!("{} cannot be read", file.display()))?;
     match given.iter().find(|section| !known.contains(section)) {
-        Some(unknown) => bail!("{}: there is no section [{unknown}]; there are {}", file.display(), known.join(", ")),
+        Some(unknown) => bail!(
+            "{}: there is no section [{unknown}]; there are {}",
+            file.display(),
+            known.join(", ")
+        ),
         None => Ok(()),
     }
 }
@@ -68,9 +77,14 @@ mod tests {
 
     #[test]
     fn a_misspelt_section_is_named() {
-        let file = std::env::temp_dir().join(format!("ostiary-settings-{}.toml", std::process::id()));
+        let file =
+            std::env::temp_dir().join(format!("ostiary-settings-{}.toml", std::process::id()));
         std::fs::write(&file, "[logg]\nfilter = \"info\"\n").unwrap();
-        let error = load::<OnlyLog>(&SettingsArgs { file: Some(file.clone()) }).err().unwrap();
+        let error = load::<OnlyLog>(&SettingsArgs {
+            file: Some(file.clone()),
+        })
+        .err()
+        .unwrap();
         std::fs::remove_file(file).unwrap();
         assert!(error.to_string().contains("no section [logg]"), "{error}");
     }

@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 /// The operating system refuses to report signals.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let cancelled = token.clone();
     tokio::spawn(async move {
         let mut received = 0;

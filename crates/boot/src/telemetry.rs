@@ -29,7 +29,10 @@ pub enum Format {
 /// The filter cannot be read, or logging was started before.
 pub fn start(options: &Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(true);
     let started = match options.format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

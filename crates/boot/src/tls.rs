@@ -26,7 +26,7 @@ pub struct Options {
     /// PEM file: our certificate, then its intermediates.
     pub certificate: PathBuf,
     /// PEM file: its private key, unencrypted.
-    pub key: PathBuf,
+    pub private_key: PathBuf,
     /// PEM file with the CAs that sign clients' certificates.
     pub client_ca: Option<PathBuf>,
     /// Are clients asked for a certificate?
@@ -56,16 +56,26 @@ pub fn install_provider() {
 ///
 /// # Errors
 /// A file is missing or cannot be read as what it should be, or key and certificate do not belong together.
-pub fn server_config(options: &Options) -> anyhow::Result<(Arc<rustls::ServerConfig>, Certificate)> {
+pub fn server_config(
+    options: &Options,
+) -> anyhow::Result<(Arc<rustls::ServerConfig>, Certificate)> {
     let certificate = Certificate::load(options)?;
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])?;
     let builder = match options.client_certificates {
         ClientCertificates::Off => builder.with_no_client_auth(),
         asked => {
             let roots = Arc::new(client_roots(options)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(aws_lc_rs::default_provider()));
-            let verifier = if asked == ClientCertificates::Optional { verifier.allow_unauthenticated() } else { verifier };
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                roots,
+                Arc::new(aws_lc_rs::default_provider()),
+            );
+            let verifier = if asked == ClientCertificates::Optional {
+                verifier.allow_unauthenticated()
+            } else {
+                verifier
+            };
             builder.with_client_cert_verifier(verifier.build()?)
         }
     };
@@ -76,9 +86,14 @@ pub fn server_config(options: &Options) -> anyhow::Result<(Arc<rustls::ServerCon
 }
 
 fn client_roots(options: &Options) -> anyhow::Result<RootCertStore> {
-    let file = options.client_ca.as_ref().context("client_certificates need client_ca")?;
+    let file = options
+        .client_ca
+        .as_ref()
+        .context("client_certificates need client_ca")?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).with_context(|| format!("{}", file.display()))? {
+    for certificate in
+        CertificateDer::pem_file_iter(file).with_context(|| format!("{}", file.display()))?
+    {
         roots.add(certificate.with_context(|| format!("{}", file.display()))?)?;
     }
     ensure!(!roots.is_empty(), "{} holds no certificate", file.display());
@@ -105,10 +120,14 @@ impl ResolvesServerCert for Shown {
 
 impl Certificate {
     fn load(options: &Options) -> anyhow::Result<Self> {
-        let files = [options.certificate.clone(), options.key.clone()];
+        let files = [options.certificate.clone(), options.private_key.clone()];
         let seen = written_at(&files);
         let pair = read_pair(&files)?;
-        Ok(Self { shown: Arc::new(Shown(ArcSwap::from_pointee(pair))), files, seen })
+        Ok(Self {
+            shown: Arc::new(Shown(ArcSwap::from_pointee(pair))),
+            files,
+            seen,
+        })
     }
 
     /// Reads the files again. New connections get the new certificate, old ones live on.
@@ -125,7 +144,9 @@ impl Certificate {
     pub async fn watch(mut self, period: Duration, shutdown: CancellationToken) {
         let mut hang_up = match signal(SignalKind::hangup()) {
             Ok(signal) => signal,
-            Err(error) => return tracing::error!(%error, "certificates cannot be reloaded: no signals"),
+            Err(error) => {
+                return tracing::error!(%error, "certificates cannot be reloaded: no signals");
+            }
         };
         let mut tick = tokio::time::interval(period);
         loop {
@@ -140,22 +161,38 @@ impl Certificate {
             match self.reload() {
                 Ok(()) => tracing::info!("certificate reloaded"),
                 // The pair may be half replaced: the next change is looked at again.
-                Err(error) => tracing::error!(error = %format!("{error:#}"), "the old certificate stays"),
+                Err(error) => {
+                    tracing::error!(error = %format!("{error:#}"), "the old certificate stays")
+                }
             }
         }
     }
 }
 
 fn written_at(files: &[PathBuf; 2]) -> [Option<SystemTime>; 2] {
-    files.each_ref().map(|file| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok())
+    files.each_ref().map(|file| {
+        std::fs::metadata(file)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    })
 }
 
 fn read_pair([certificate, key]: &[PathBuf; 2]) -> anyhow::Result<CertifiedKey> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("{} cannot be read as certificates", certificate.display()))?;
-    ensure!(!chain.is_empty(), "{} holds no certificate", certificate.display());
-    let private = PrivateKeyDer::from_pem_file(key).with_context(|| format!("{} cannot be read as a key", key.display()))?;
-    CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider())
-        .with_context(|| format!("{} and {} do not belong together", certificate.display(), key.display()))
+    ensure!(
+        !chain.is_empty(),
+        "{} holds no certificate",
+        certificate.display()
+    );
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("{} cannot be read as a key", key.display()))?;
+    CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).with_context(|| {
+        format!(
+            "{} and {} do not belong together",
+            certificate.display(),
+            key.display()
+        )
+    })
 }

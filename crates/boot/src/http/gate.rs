@@ -29,7 +29,8 @@ pub(super) struct Key(Arc<AtomicU8>);
 impl Key {
     /// The router has answered. After the `last` answer hyper parses nothing more on this connection.
     pub(super) fn open(&self, last: bool) {
-        self.0.store(if last { OPEN_FOR_LAST } else { OPEN }, Ordering::Relaxed);
+        self.0
+            .store(if last { OPEN_FOR_LAST } else { OPEN }, Ordering::Relaxed);
     }
 }
 
@@ -49,7 +50,13 @@ impl<S: AsyncWrite + Unpin> Gate<S> {
     /// A shut gate. A client that takes nothing for `patience` loses its connection.
     pub(super) fn new(socket: S, patience: Duration) -> (Self, Key) {
         let key = Key::default();
-        let gate = Self { socket, state: key.0.clone(), backlog: BytesMut::new(), patience, stalled: None };
+        let gate = Self {
+            socket,
+            state: key.0.clone(),
+            backlog: BytesMut::new(),
+            patience,
+            stalled: None,
+        };
         (gate, key)
     }
 
@@ -65,26 +72,43 @@ impl<S: AsyncWrite + Unpin> Gate<S> {
     }
 
     /// Starts the clock when the socket takes nothing, and stops it when it does.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             self.stalled = None;
             return progress;
         }
         let deadline = Instant::now() + self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client does not read its answer",
+        )))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         match this.state.load(Ordering::Relaxed) {
             SHUT => Poll::Ready(Ok(bytes.len())),

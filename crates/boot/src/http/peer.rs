@@ -31,7 +31,10 @@ impl ClientCertificate {
         let subject = x509_parser::parse_x509_certificate(certificate)
             .map(|(_, parsed)| parsed.subject().to_string())
             .unwrap_or_default();
-        Self { subject, fingerprint: hex::encode(Sha256::digest(certificate)) }
+        Self {
+            subject,
+            fingerprint: hex::encode(Sha256::digest(certificate)),
+        }
     }
 }
 
@@ -39,15 +42,25 @@ impl ClientCertificate {
 /// since everything left of the first stranger is that stranger's word.
 #[must_use]
 pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
-    let is_trusted = |ip: &IpAddr| trusted_proxies.iter().any(|net| net.contains(&ip.to_canonical()));
+    let is_trusted = |ip: &IpAddr| {
+        trusted_proxies
+            .iter()
+            .any(|net| net.contains(&ip.to_canonical()))
+    };
     let mut client = peer.to_canonical();
-    let forwarded: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+    let forwarded: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
     for hop in forwarded.into_iter().rev() {
         if !is_trusted(&client) {
             break;
         }
-        let Ok(ip) = hop.trim().parse::<IpAddr>() else { break };
+        let Ok(ip) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
         client = ip.to_canonical();
     }
     client
@@ -72,7 +85,11 @@ mod tests {
         for (peer, header, expected) in cases {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", header.parse().unwrap());
-            assert_eq!(client_ip(peer.parse().unwrap(), &headers, &trusted), expected.parse::<IpAddr>().unwrap(), "{peer} {header}");
+            assert_eq!(
+                client_ip(peer.parse().unwrap(), &headers, &trusted),
+                expected.parse::<IpAddr>().unwrap(),
+                "{peer} {header}"
+            );
         }
     }
 }

@@ -28,7 +28,7 @@ use super::peer::{ClientCertificate, Peer};
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// Connections at once; beyond them a new socket is closed at once, which every client takes for a failure.
     pub max_connections: usize,
@@ -66,7 +66,10 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("socket", &self.socket).field("tls", &self.tls.is_some()).finish()
+        f.debug_struct("Listener")
+            .field("socket", &self.socket)
+            .field("tls", &self.tls.is_some())
+            .finish()
     }
 }
 
@@ -75,8 +78,14 @@ impl Listener {
     ///
     /// # Errors
     /// The address is not free or not ours.
-    pub async fn tls(address: SocketAddr, config: Arc<rustls::ServerConfig>) -> anyhow::Result<Self> {
-        Ok(Self { socket: bind(address).await?, tls: Some(config) })
+    pub async fn tls(
+        address: SocketAddr,
+        config: Arc<rustls::ServerConfig>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            socket: bind(address).await?,
+            tls: Some(config),
+        })
     }
 
     /// Binds a socket without TLS, for use behind a proxy.
@@ -89,7 +98,10 @@ impl Listener {
             address.ip().is_loopback() || !trusted_proxies.is_empty(),
             "{address} is not a loopback address: a listener without TLS needs trusted_proxies to be named"
         );
-        Ok(Self { socket: bind(address).await?, tls: None })
+        Ok(Self {
+            socket: bind(address).await?,
+            tls: None,
+        })
     }
 
     /// Where it listens; tells the port that was chosen for port 0.
@@ -102,7 +114,9 @@ impl Listener {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 /// What all connections of a listener share.
@@ -115,11 +129,20 @@ struct Door {
 /// Serves until `shutdown`, then lets requests under way end. Idle connections are closed at once.
 ///
 /// A request finds [`Peer`] and [`ConnectInfo`] in its extensions.
-pub async fn serve(listener: Listener, router: Router, options: Options, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: Listener,
+    router: Router,
+    options: Options,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let drain = Duration::from_secs(options.drain_seconds);
     let acceptor = listener.tls.map(TlsAcceptor::from);
-    let door = Arc::new(Door { router, options, shutdown: shutdown.clone() });
+    let door = Arc::new(Door {
+        router,
+        options,
+        shutdown: shutdown.clone(),
+    });
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -131,7 +154,8 @@ pub async fn serve(listener: Listener, router: Router, options: Options, shutdow
             Err(error) => {
                 // Usually no file descriptors are left: nothing helps but to wait for some.
                 tracing::warn!(%error, "cannot accept a connection");
-                let _ = tokio::time::timeout(Duration::from_millis(100), shutdown.cancelled()).await;
+                let _ =
+                    tokio::time::timeout(Duration::from_millis(100), shutdown.cancelled()).await;
                 continue;
             }
         };
@@ -139,12 +163,24 @@ pub async fn serve(listener: Listener, router: Router, options: Options, shutdow
             metrics::counter!("ostiary_connections_refused_total").increment(1);
             continue;
         };
-        connections.spawn(connection(Arc::clone(&door), acceptor.clone(), socket, address, slot));
+        connections.spawn(connection(
+            Arc::clone(&door),
+            acceptor.clone(),
+            socket,
+            address,
+            slot,
+        ));
     }
     drop(listener.socket);
     connections.close();
-    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "connections are cut off: they did not end in time");
+    if tokio::time::timeout(drain, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = connections.len(),
+            "connections are cut off: they did not end in time"
+        );
     }
 }
 
@@ -159,13 +195,31 @@ async fn connection(
     open.increment(1);
     let _ = socket.set_nodelay(true);
     match acceptor {
-        None => serve_requests(&door, socket, Peer { address, certificate: None }).await,
+        None => {
+            serve_requests(
+                &door,
+                socket,
+                Peer {
+                    address,
+                    certificate: None,
+                },
+            )
+            .await
+        }
         Some(acceptor) => {
             let limit = Duration::from_secs(door.options.handshake_timeout_seconds);
             match tokio::time::timeout(limit, acceptor.accept(socket)).await {
                 Ok(Ok(stream)) => {
-                    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(ClientCertificate::of);
-                    let peer = Peer { address, certificate: certificate.map(Arc::new) };
+                    let certificate = stream
+                        .get_ref()
+                        .1
+                        .peer_certificates()
+                        .and_then(<[_]>::first)
+                        .map(ClientCertificate::of);
+                    let peer = Peer {
+                        address,
+                        certificate: certificate.map(Arc::new),
+                    };
                     serve_requests(&door, stream, peer).await;
                 }
                 Ok(Err(error)) => {
@@ -182,11 +236,26 @@ async fn connection(
     open.decrement(1);
 }
 
-async fn serve_requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(door: &Door, stream: S, peer: Peer) {
-    let (gate, key) = Gate::new(stream, Duration::from_secs(door.options.write_timeout_seconds));
+async fn serve_requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    door: &Door,
+    stream: S,
+    peer: Peer,
+) {
+    let (gate, key) = Gate::new(
+        stream,
+        Duration::from_secs(door.options.write_timeout_seconds),
+    );
     let body_limit = Duration::from_secs(door.options.body_timeout_seconds);
     let address = peer.address;
-    let service = service_fn(move |request| answer(door.router.clone(), request, peer.clone(), body_limit, key.clone()));
+    let service = service_fn(move |request| {
+        answer(
+            door.router.clone(),
+            request,
+            peer.clone(),
+            body_limit,
+            key.clone(),
+        )
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(door.options.header_timeout_seconds))
@@ -217,21 +286,30 @@ async fn answer(
         // hyper would send an interim answer without a body as soon as the body is asked for.
         expectation_failed()
     } else {
-        let mut request = request.map(|body| axum::body::Body::new(TimedBody::new(body, body_limit)));
+        let mut request =
+            request.map(|body| axum::body::Body::new(TimedBody::new(body, body_limit)));
         request.extensions_mut().insert(ConnectInfo(peer.address));
         request.extensions_mut().insert(peer);
         router.call(request).await?
     };
-    let last = response.headers().get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+    let last = response
+        .headers()
+        .get(header::CONNECTION)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     key.open(last);
     Ok(response)
 }
 
 fn expectation_failed() -> Response<axum::body::Body> {
-    let mut response = Response::new(axum::body::Body::from(r#"{"error":"the header Expect is not supported"}"#));
+    let mut response = Response::new(axum::body::Body::from(
+        r#"{"error":"the header Expect is not supported"}"#,
+    ));
     *response.status_mut() = StatusCode::EXPECTATION_FAILED;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

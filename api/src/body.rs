@@ -1,0 +1,338 @@
+//! Bodies of requests: read to the end within bounds, inflated on the way.
+//!
+//! Memory is bounded three times: as sent and inflated per endpoint, and all bodies together. A gzip bomb costs no more than the
+//! endpoint's bound.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use flate2::write::GzDecoder;
+use http_body_util::BodyExt as _;
+use ostiary_boot::http::BodyTimedOut;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+
+/// Bounds of one endpoint, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// As sent.
+    pub sent: usize,
+    /// Inflated.
+    pub inflated: usize,
+}
+
+/// Room for all bodies together.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+const UNIT: usize = 4096;
+
+impl Room {
+    /// Room for so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / UNIT)))
+    }
+}
+
+/// A body, whole unless `beyond_bounds`.
+#[derive(Debug)]
+pub struct Read {
+    /// The bytes, inflated; at most as many as the bounds allow.
+    pub bytes: Vec<u8>,
+    /// There was more.
+    pub beyond_bounds: bool,
+    // The room that the bytes take is given back with them.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads a body.
+///
+/// With `to_the_end` a body beyond the bounds is swallowed whole, so that it can be acknowledged; else reading ends there.
+///
+/// # Errors
+/// The body is cut off, too slow, not what its `Content-Encoding` says, or there is no room.
+pub async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    bounds: Bounds,
+    room: &Room,
+    to_the_end: bool,
+) -> Result<Read> {
+    let mut sink = Sink {
+        bytes: Vec::new(),
+        bound: bounds.inflated,
+        full: false,
+        room: room.0.clone(),
+        held: None,
+        no_room: false,
+    };
+    let gzip = is_gzip(headers)?;
+    let mut sent = 0;
+    let mut beyond = false;
+    if gzip {
+        let mut inflate = GzDecoder::new(sink);
+        while let Some(chunk) = next(&mut body).await? {
+            sent += chunk.len();
+            if beyond {
+                continue;
+            }
+            if let Err(error) = inflate.write_all(&chunk) {
+                if inflate.get_ref().no_room {
+                    return Err(Error::Busy);
+                }
+                beyond = inflate.get_ref().full;
+                if !beyond {
+                    tracing::debug!(%error, "bad gzip");
+                    return Err(Error::BadGzip);
+                }
+            }
+            beyond |= sent > bounds.sent;
+            if beyond && !to_the_end {
+                break;
+            }
+        }
+        sink = if beyond {
+            // What was inflated so far is inside; the decoder's own end would only complain.
+            std::mem::take(inflate.get_mut())
+        } else {
+            finish(inflate)?
+        };
+    } else {
+        while let Some(chunk) = next(&mut body).await? {
+            sent += chunk.len();
+            if beyond {
+                continue;
+            }
+            if sink.write_all(&chunk).is_err() {
+                if sink.no_room {
+                    return Err(Error::Busy);
+                }
+                beyond = true;
+            }
+            beyond |= sent > bounds.sent;
+            if beyond && !to_the_end {
+                break;
+            }
+        }
+    }
+    Ok(Read {
+        bytes: sink.bytes,
+        beyond_bounds: beyond,
+        _room: sink.held,
+    })
+}
+
+fn finish(mut inflate: GzDecoder<Sink>) -> Result<Sink> {
+    match inflate.try_finish() {
+        Ok(()) => Ok(std::mem::take(inflate.get_mut())),
+        Err(_) if inflate.get_ref().no_room => Err(Error::Busy),
+        Err(_) => Err(Error::BadGzip),
+    }
+}
+
+async fn next(body: &mut Body) -> Result<Option<bytes::Bytes>> {
+    while let Some(frame) = body.frame().await {
+        match frame.map(http_body_frame_data) {
+            Ok(Some(data)) => return Ok(Some(data)),
+            Ok(None) => {}
+            Err(error) => {
+                let timed_out = std::error::Error::source(&error)
+                    .is_some_and(<dyn std::error::Error>::is::<BodyTimedOut>);
+                return Err(if timed_out {
+                    Error::TooSlow
+                } else {
+                    Error::CutOff
+                });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn http_body_frame_data(frame: hyper::body::Frame<bytes::Bytes>) -> Option<bytes::Bytes> {
+    frame.into_data().ok()
+}
+
+fn is_gzip(headers: &HeaderMap) -> Result<bool> {
+    match headers
+        .get(header::CONTENT_ENCODING)
+        .map(|value| value.to_str().unwrap_or("?").trim())
+    {
+        None | Some("") => Ok(false),
+        Some(coding) if coding.eq_ignore_ascii_case("identity") => Ok(false),
+        Some(coding)
+            if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") =>
+        {
+            Ok(true)
+        }
+        Some(_) => Err(Error::UnknownEncoding),
+    }
+}
+
+/// A buffer that takes only so much.
+struct Sink {
+    bytes: Vec<u8>,
+    bound: usize,
+    full: bool,
+    room: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    no_room: bool,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            bound: 0,
+            full: false,
+            room: Arc::new(Semaphore::new(0)),
+            held: None,
+            no_room: false,
+        }
+    }
+}
+
+impl Sink {
+    /// Small bodies are free: there are never more of them than connections.
+    const FREE: usize = 16 * 1024;
+
+    fn make_room(&mut self, bytes: usize) -> bool {
+        let held = self
+            .held
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = bytes.saturating_sub(Self::FREE).div_ceil(UNIT);
+        if needed <= held {
+            return true;
+        }
+        let more = u32::try_from(needed - held).unwrap_or(u32::MAX);
+        let Ok(more) = Arc::clone(&self.room).try_acquire_many_owned(more) else {
+            return false;
+        };
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let fits = bytes.len().min(self.bound - self.bytes.len());
+        if !self.make_room(self.bytes.len() + fits) {
+            self.no_room = true;
+            return Err(std::io::ErrorKind::OutOfMemory.into());
+        }
+        self.bytes.extend_from_slice(&bytes[..fits]);
+        if fits < bytes.len() {
+            self.full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(fits)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn read_gzip(bytes: Vec<u8>, bound: usize, room: &Room) -> Result<Read> {
+        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, "gzip".parse().unwrap())]);
+        read(
+            &headers,
+            Body::from(bytes),
+            Bounds {
+                sent: bound,
+                inflated: bound,
+            },
+            room,
+            false,
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_bomb_costs_no_more_than_the_bound() {
+        let room = Room::new(1 << 20);
+        let read = read_gzip(gzip(&vec![b' '; 50 << 20]), 100_000, &room)
+            .await
+            .unwrap();
+        assert!(read.beyond_bounds);
+        assert_eq!(read.bytes.len(), 100_000);
+        assert!(read.bytes.capacity() < 300_000, "{}", read.bytes.capacity());
+    }
+
+    #[tokio::test]
+    async fn gzip_that_is_cut_off_or_corrupt_is_refused() {
+        let room = Room::new(1 << 20);
+        let whole = gzip(br#"{"node_key":"k","log_type":"result","data":[]}"#);
+        assert_eq!(
+            read_gzip(whole.clone(), 1000, &room)
+                .await
+                .unwrap()
+                .bytes
+                .len(),
+            46
+        );
+        for length in [0, 1, 9, whole.len() / 2, whole.len() - 1] {
+            let result = read_gzip(whole[..length].to_vec(), 1000, &room).await;
+            assert!(
+                matches!(result, Err(Error::BadGzip)),
+                "{length} bytes: {result:?}"
+            );
+        }
+        let mut corrupt = whole.clone();
+        let middle = corrupt.len() / 2;
+        corrupt[middle] ^= 0xff;
+        assert!(matches!(
+            read_gzip(corrupt, 1000, &room).await,
+            Err(Error::BadGzip)
+        ));
+        assert!(matches!(
+            read_gzip(b"{}".to_vec(), 1000, &room).await,
+            Err(Error::BadGzip)
+        ));
+    }
+
+    #[tokio::test]
+    async fn without_room_the_answer_is_busy_and_room_comes_back() {
+        let room = Room::new(64 * 1024);
+        let large = vec![b'x'; 60 * 1024];
+        let read = |bytes: Vec<u8>| {
+            let room = room.clone();
+            async move {
+                read(
+                    &HeaderMap::new(),
+                    Body::from(bytes),
+                    Bounds {
+                        sent: 1 << 20,
+                        inflated: 1 << 20,
+                    },
+                    &room,
+                    false,
+                )
+                .await
+            }
+        };
+        let first = read(large.clone()).await.unwrap();
+        assert!(matches!(read(large.clone()).await, Err(Error::Busy)));
+        assert_eq!(read(vec![b'x'; 1000]).await.unwrap().bytes.len(), 1000);
+        drop(first);
+        assert!(read(large).await.is_ok());
+    }
+}

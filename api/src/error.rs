@@ -1,0 +1,135 @@
+//! The only way to fail towards osqueryd, which looks at no HTTP status: it takes an empty body, and any JSON object without `error`
+//! and without `node_invalid: true`, for a success (`osquery/remote/transports/tls.cpp`, `remote/utility.h::go`).
+//!
+//! # Trouble × endpoint → answer
+//!
+//! | trouble | status | `/enroll` | `/config` | `/log` | `/distributed/read` | `/distributed/write` |
+//! |---|---|---|---|---|---|---|
+//! | malformed HTTP, head too large or too slow, too many connections | – | socket closed unanswered | ← | ← | ← | ← |
+//! | header `Expect` | 417 | `error` | `error` | `error` | `error` | `error` |
+//! | unknown path / wrong method | 404 / 405 | `error` | `error` | `error` | `error` | `error` |
+//! | no body, bad JSON, root not an object, no key to be read | 400 | `error` | `error` | `error` | `error` | `error` |
+//! | the same, but the key of the header is in force | 200 | – | `error` (400) | kept as unreadable, accepted | `error` (400) | kept as unreadable, accepted |
+//! | body cut off, corrupt or truncated gzip | 400 | `error` | `error` | `error` | `error` | `error` |
+//! | unknown `Content-Encoding` | 415 | `error` | `error` | `error` | `error` | `error` |
+//! | body too slow | 408 | `error` | `error` | `error` | `error` | `error` |
+//! | too large as sent or inflated (bomb) | 413 | `error` | `error` | `error`; after some refusals what can be read is stored, the rest counted as lost, accepted | `error` | `error`; after some refusals accepted, the beginning kept as unreadable |
+//! | enroll secret missing, unknown, revoked, expired, used up; node disabled | 403 | `node_invalid: true` and `error`, no key | – | – | – | – |
+//! | key empty, unknown or revoked, says Postgres | 401 | – | `node_invalid: true` alone | ← | ← | ← |
+//! | the same, beyond so many a second, or asked again within seconds | 503 | – | `error` | ← | ← | ← |
+//! | node disabled | 403 | (above) | `error`, keeps its key | ← | ← | ← |
+//! | body whole and authenticated, but its content unusable (no `data`, unknown `log_type`, unknown ids) | 200 | – | – | kept as unreadable, accepted | – | accepted |
+//! | Postgres down, hanging or slow | 503 | `error` | `error` unless in memory | `error` | `error` if there is work, else `{}` | `error` |
+//! | Redis down | 200 | no effect | no effect | no effect | no effect | no effect |
+//! | too much at once | 503 | `error: busy` | ← | ← | ← | ← |
+//! | panic | 500 | `error` | `error` | `error` | `error` | `error` |
+//!
+//! `node_invalid: true` never comes with `error` on the four keyed endpoints: before osquery 2.1.0 `error` wins there and the node
+//! would never enroll again. On `/enroll` only the absence of a key counts.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use ostiary_domain::osquery::{EnrollRefused, NodeInvalid, Refused, RequestError};
+
+/// Why a request is not answered as it hoped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such endpoint.
+    #[error("there is nothing here")]
+    UnknownPath,
+    /// The endpoint takes POST and PUT only.
+    #[error("this method is not allowed here")]
+    WrongMethod,
+    /// The body cannot be read as what it should be; no node key comes out of it.
+    #[error("{0}")]
+    Unreadable(#[from] RequestError),
+    /// The body is not the gzip it claims to be.
+    #[error("the body is not readable as gzip")]
+    BadGzip,
+    /// A `Content-Encoding` other than gzip.
+    #[error("only gzip is understood as content encoding")]
+    UnknownEncoding,
+    /// The connection broke before the body was there.
+    #[error("the body was cut off")]
+    CutOff,
+    /// The body took too long.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// The body exceeds the endpoint's limits.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The node key is positively unknown or revoked: the node must enroll again.
+    #[error("the node key is unknown")]
+    NodeInvalid,
+    /// An admin has switched the node off. It keeps its key and its buffer.
+    #[error("this node is disabled")]
+    Disabled,
+    /// No node key is given for this enrollment.
+    #[error("{0}")]
+    EnrollRefused(&'static str),
+    /// Too much at once.
+    #[error("busy")]
+    Busy,
+    /// Something that we lean on does not answer.
+    #[error("temporarily not available")]
+    Unavailable,
+    /// A defect of ours.
+    #[error("internal error")]
+    Internal,
+}
+
+/// What handlers return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The honest status, for proxies and people; osqueryd looks at none.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unreadable(_) | Self::BadGzip | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NodeInvalid => StatusCode::UNAUTHORIZED,
+            Self::Disabled | Self::EnrollRefused(_) => StatusCode::FORBIDDEN,
+            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<ostiary_store::Error> for Error {
+    fn from(error: ostiary_store::Error) -> Self {
+        if error.is_temporary() {
+            tracing::warn!(%error, "a request could not be answered");
+            Self::Unavailable
+        } else {
+            tracing::error!(%error, "a request could not be answered");
+            Self::Internal
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        metrics::counter!("ostiary_api_errors_total", "status" => status.as_u16().to_string())
+            .increment(1);
+        match self {
+            Self::NodeInvalid => (status, Json(NodeInvalid::default())).into_response(),
+            Self::EnrollRefused(reason) => {
+                (status, Json(EnrollRefused::new(reason))).into_response()
+            }
+            other => (
+                status,
+                Json(Refused {
+                    error: other.to_string(),
+                }),
+            )
+                .into_response(),
+        }
+    }
+}

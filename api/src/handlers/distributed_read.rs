@@ -1,0 +1,33 @@
+//! `POST /distributed/read`: live queries that the node has not got yet. Nearly always there are none, which costs nothing.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use ostiary_domain::osquery::{DistributedReadRequest, DistributedReadResponse, sanitise};
+
+use super::request::Head;
+use crate::App;
+use crate::checkins::Endpoint;
+use crate::error::Result;
+
+pub(crate) async fn distributed_read(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Json<DistributedReadResponse>> {
+    let (head, body) = Head::of(&app, request);
+    let read = head.read_small(&app, body).await?;
+    let request = DistributedReadRequest::parse(&sanitise(&read.bytes).text, head.key())?;
+    let (caller, node) = head.authenticate(&app, &request.node_key).await?;
+    let now = app.clock.now();
+    let taken = app
+        .within_time(app.live_queries.take(&app.db, &node, now))
+        .await?;
+    app.checkins.note(&caller, Endpoint::DistributedRead, now);
+    let mut response = DistributedReadResponse::default();
+    // An empty name or statement would make osqueryd drop the rest of the document.
+    response.queries.extend(
+        taken
+            .into_iter()
+            .filter(|(id, sql)| !id.is_empty() && !sql.trim().is_empty()),
+    );
+    Ok(Json(response))
+}

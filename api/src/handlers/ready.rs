@@ -1,0 +1,30 @@
+//! `GET /readyz`: Postgres must answer; of Redis it is only said whether it does.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use ostiary_boot::health::{self, Check};
+
+use crate::App;
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn ready(State(app): State<App>) -> Response {
+    let (postgres, redis) = tokio::join!(
+        tokio::time::timeout(LIMIT, app.db.ping()),
+        tokio::time::timeout(LIMIT, app.queue.ping())
+    );
+    health::readiness(&[
+        Check {
+            name: "postgres",
+            ok: matches!(postgres, Ok(Ok(()))),
+            required: true,
+        },
+        Check {
+            name: "redis",
+            ok: matches!(redis, Ok(Ok(_))),
+            required: false,
+        },
+    ])
+}
