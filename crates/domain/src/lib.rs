@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod enrollment;
+pub mod finding;
 pub mod fingerprint;
 pub mod ids;
 pub mod live_query;
@@ -16,4 +17,5 @@ pub mod node;
 pub mod node_config;
 pub mod osquery;
 pub mod present;
+pub mod rule;
 pub mod target;

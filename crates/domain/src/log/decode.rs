@@ -103,6 +103,3 @@ pub fn decode<'a>(
     post.executions = executions.finish();
     post
 }
-
-#[cfg(test)]
-mod tests;

@@ -24,6 +24,20 @@ pub struct Row<'a> {
     pub action: Action,
     /// The row.
     pub columns: Columns<'a>,
+    /// Decorations of its line, where they differ from those of its execution.
+    pub decorations: Option<Columns<'a>>,
+}
+
+impl<'a> Row<'a> {
+    /// A row that is decorated as its execution is.
+    #[must_use]
+    pub fn new(action: Action, columns: Columns<'a>) -> Self {
+        Self {
+            action,
+            columns,
+            decorations: None,
+        }
+    }
 }
 
 /// The rows of one execution that came in one post, in the order sent.
@@ -46,7 +60,7 @@ pub struct Execution<'a> {
     pub unix_time: i64,
     /// That time, or the time of receipt when it lies in the future or before there was an osquery.
     pub occurred_at: DateTime<Utc>,
-    /// What the decorators of the config said; `logger` options may put them at the top level of a line instead.
+    /// What the decorators of the config said, in its first line; `logger` options may put them at the top level of a line instead.
     pub decorations: Columns<'a>,
     /// Every row came in a line of its own, so that the rest of the set may stand in another post.
     pub line_per_row: bool,
@@ -109,7 +123,13 @@ impl<'a> Executions<'a> {
     }
 }
 
-fn join<'a>(execution: &mut Execution<'a>, line: Execution<'a>) {
+/// osqueryd decorates an execution once, but what stands in a line is kept even if it did otherwise.
+fn join<'a>(execution: &mut Execution<'a>, mut line: Execution<'a>) {
+    if line.decorations != execution.decorations {
+        for row in &mut line.rows {
+            row.decorations = Some(line.decorations.clone());
+        }
+    }
     execution.rows.extend(line.rows);
     execution.lossy |= line.lossy;
 }

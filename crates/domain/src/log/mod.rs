@@ -10,6 +10,8 @@ mod execution;
 mod legacy_text;
 mod result_line;
 mod status_line;
+#[cfg(test)]
+mod tests;
 mod times;
 
 pub use action::Action;

@@ -95,13 +95,10 @@ impl<'a> Line<'a> {
                     return Err(UnreadableReason::UnknownAction(word.into_owned()));
                 }
             };
-            return Ok((kind, true, vec![Row { action, columns }]));
+            return Ok((kind, true, vec![Row::new(action, columns)]));
         }
         if let Some(Rows(snapshot)) = self.snapshot.take() {
-            let rows = snapshot.into_iter().map(|columns| Row {
-                action: Action::Snapshot,
-                columns,
-            });
+            let rows = snapshot.into_iter().map(|columns| Row::new(Action::Snapshot, columns));
             return Ok((Kind::Snapshot, false, rows.collect()));
         }
         let changes = self.diff_results.ok_or(UnreadableReason::NoRows)?;
@@ -135,7 +132,7 @@ fn changed_rows(changes: &RawValue) -> Result<Vec<Row<'_>>, UnreadableReason> {
     for action in [Action::Removed, Action::Added] {
         if let Some(list) = members.get(action.as_str()) {
             let Rows(list) = serde_json::from_str(list.get()).map_err(malformed)?;
-            rows.extend(list.into_iter().map(|columns| Row { action, columns }));
+            rows.extend(list.into_iter().map(|columns| Row::new(action, columns)));
         }
     }
     Ok(rows)

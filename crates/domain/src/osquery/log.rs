@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::{RequestError, object_members};
 
 /// The two logs of osqueryd, and whatever a foreign forwarder may invent.
@@ -47,7 +49,7 @@ impl<'a> LogEnvelope<'a> {
         Ok(Self {
             node_key: members.node_key(header_key)?,
             log_type: members.text("log_type").unwrap_or_default(),
-            data: members.get("data").map(|data| data.get()),
+            data: members.get("data").map(RawValue::get),
         })
     }
 

@@ -1,8 +1,9 @@
 //! The compatibility corpus of log lines: R1–R24 and S1–S6.
 
+use chrono::DateTime;
+
 use super::*;
-use crate::log::{Action, Kind};
-use crate::osquery::{LogEnvelope, sanitise};
+use crate::osquery::{LogEnvelope, LogType, sanitise};
 
 const NOW: i64 = 1_786_100_000;
 
