@@ -1,2 +1,5 @@
-//! The manager process.
-fn main() {}
+//! `ostiary-manager`: the pages and the REST interface for people, and the commands of the operator.
+
+fn main() -> anyhow::Result<()> {
+    ostiary_manager::commands::main()
+}

@@ -73,11 +73,11 @@ pub struct NodeFilter {
     pub text: String,
     /// As in [`NodeLine::state`].
     pub state: String,
-    /// Exactly this platform.
+    /// Exactly this platform; `unknown` for none.
     pub platform: String,
     /// Carries this tag.
     pub tag: String,
-    /// Exactly this osquery version.
+    /// Exactly this osquery version; `unknown` for none.
     pub version: String,
     /// Enrolled for the first time since.
     pub enrolled_since: Option<DateTime<Utc>>,
@@ -121,10 +121,10 @@ pub async fn list(
         WHERE ($3 = '' OR n.name ILIKE $3 OR n.hostname ILIKE $3 OR n.host_identifier ILIKE $3 OR n.hardware_serial ILIKE $3
                 OR n.last_ip ILIKE $3)
             AND ($4 = '' OR n.state = $4)
-            AND ($5 = '' OR n.platform = $5)
+            AND ($5 = '' OR n.platform = CASE WHEN $5 = 'unknown' THEN '' ELSE $5 END)
             AND ($6 = '' OR EXISTS (
                 SELECT FROM node_tags nt JOIN tags t ON t.id = nt.tag_id WHERE nt.node_id = n.id AND lower(t.name) = lower($6)))
-            AND ($7 = '' OR n.osquery_version = $7)
+            AND ($7 = '' OR n.osquery_version = CASE WHEN $7 = 'unknown' THEN '' ELSE $7 END)
             AND ($8::timestamptz IS NULL OR n.first_enrolled_at >= $8)
             AND ($9::text IS NULL OR (lower(n.name), n.id) > ($9, $10))
         ORDER BY lower(n.name), n.id

@@ -1,0 +1,153 @@
+//! File paths: what nodes watch.
+
+use ostiary_domain::ids::FilePathId;
+use ostiary_store::Db;
+use ostiary_store::file_paths::{self, FilePathRecord, FilePathValues};
+use serde::Serialize;
+use serde_json::json;
+
+use super::audit::{Change, record};
+use super::validate::{Check, lines, taken};
+use crate::auth::{Edit, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+const TAKEN: &str = "There is already a file path of this category.";
+
+/// What is typed about a file path.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FilePathDraft {
+    /// Unique.
+    pub category: String,
+    /// One a line.
+    pub globs: String,
+    /// One a line.
+    pub exclude_globs: String,
+    /// Are reads reported, too?
+    pub file_accesses: bool,
+    /// Tag expression.
+    pub target: String,
+    /// Is it sent at all?
+    pub enabled: bool,
+}
+
+impl From<&FilePathRecord> for FilePathDraft {
+    fn from(record: &FilePathRecord) -> Self {
+        let values = &record.values;
+        Self {
+            category: values.category.clone(),
+            globs: values.globs.join("\n"),
+            exclude_globs: values.exclude_globs.join("\n"),
+            file_accesses: values.file_accesses,
+            target: values.target.clone(),
+            enabled: values.enabled,
+        }
+    }
+}
+
+fn validate(draft: &FilePathDraft) -> Result<FilePathValues> {
+    let mut check = Check::default();
+    let values = FilePathValues {
+        category: check.name("category", &draft.category, 100),
+        globs: lines(&check.text("globs", &draft.globs, 50_000)),
+        exclude_globs: lines(&check.text("exclude_globs", &draft.exclude_globs, 50_000)),
+        file_accesses: draft.file_accesses,
+        target: check.target("target", &draft.target),
+        enabled: draft.enabled,
+    };
+    if values.globs.is_empty() {
+        check.wrong("globs", "At least one path is needed.");
+    }
+    check.done()?;
+    Ok(values)
+}
+
+/// Makes a file path.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::Refused`] when a config would become too large.
+pub async fn create(app: &App, permit: &Permit<Edit>, draft: &FilePathDraft) -> Result<FilePathId> {
+    let values = validate(draft)?;
+    let id = FilePathId(ostiary_boot::clock::new_id());
+    let mut tx = app.db.begin().await?;
+    taken(
+        file_paths::insert(&mut tx, id, &values, app.now()).await,
+        "file_paths_category_key",
+        "category",
+        TAKEN,
+    )?;
+    super::check_config_sizes(&mut tx).await?;
+    let (name, after) = (&values.category, Some(json!(values)));
+    let change = Change {
+        action: "file_paths.create",
+        kind: "file_path",
+        id: id.to_string(),
+        name,
+        after,
+        ..Change::default()
+    };
+    record(app, &mut tx, permit, change).await?;
+    Db::commit(tx).await?;
+    Ok(id)
+}
+
+/// Changes a file path.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`], [`Error::Refused`].
+pub async fn update(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: FilePathId,
+    draft: &FilePathDraft,
+) -> Result<()> {
+    let values = validate(draft)?;
+    let mut tx = app.db.begin().await?;
+    let before = file_paths::find(&mut tx, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+    taken(
+        file_paths::update(&mut tx, id, &values, app.now()).await,
+        "file_paths_category_key",
+        "category",
+        TAKEN,
+    )?;
+    super::check_config_sizes(&mut tx).await?;
+    let (before, after) = (Some(json!(before)), Some(json!(values)));
+    let name = &values.category;
+    let change = Change {
+        action: "file_paths.update",
+        kind: "file_path",
+        id: id.to_string(),
+        name,
+        before,
+        after,
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
+}
+
+/// Deletes a file path.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`] on `confirm`.
+pub async fn delete(app: &App, permit: &Permit<Edit>, id: FilePathId, confirm: &str) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let found = file_paths::find(&mut tx, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+    let name = &found.values.category;
+    super::confirmed(confirm, name)?;
+    file_paths::delete(&mut tx, id).await?;
+    let before = Some(json!(found));
+    let change = Change {
+        action: "file_paths.delete",
+        kind: "file_path",
+        id: id.to_string(),
+        name,
+        before,
+        after: None,
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
+}

@@ -1,0 +1,39 @@
+//! What users can do: one function each. It takes a permit, validates, and makes the change and its audit entry in one transaction
+//! (invariant I5). Pages, REST and commands call these and nothing else that writes.
+
+pub mod account;
+pub mod api_tokens;
+mod audit;
+mod config_size;
+pub mod decorators;
+pub mod destinations;
+pub mod enroll_secrets;
+pub mod file_paths;
+pub mod findings;
+pub mod live_queries;
+pub mod nodes;
+pub mod options;
+//PI pub mod pack_import;
+pub mod packs;
+pub mod queries;
+pub mod rules;
+pub mod sign_in;
+pub mod tags;
+pub mod users;
+pub mod validate;
+
+pub use config_size::check as check_config_sizes;
+
+use crate::error::{Error, Result};
+
+/// What is deleted for good asks for its name.
+fn confirmed(typed: &str, name: &str) -> Result<()> {
+    if typed.trim() == name.trim() {
+        Ok(())
+    } else {
+        Err(Error::field(
+            "confirm",
+            format!("Type \"{name}\" to delete it."),
+        ))
+    }
+}

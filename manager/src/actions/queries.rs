@@ -1,0 +1,217 @@
+//! Scheduled queries, of a pack or of the schedule itself.
+
+use ostiary_domain::ids::{PackId, QueryId};
+use ostiary_store::queries::{self, QueryRecord, QueryValues};
+use ostiary_store::{Conn, Db};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::audit::{Change, record};
+use super::validate::{Check, taken};
+use crate::auth::{Edit, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+const NAME_TAKEN: &str = "There is already a query of this name here.";
+
+/// What is typed about a query.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct QueryDraft {
+    /// Unique in its pack, or in the schedule.
+    pub name: String,
+    /// SQL.
+    pub sql: String,
+    /// Seconds.
+    pub interval_seconds: String,
+    /// `differential`, `differential_added` or `snapshot`.
+    pub kind: String,
+    /// May the watchdog denylist it?
+    pub denylist: bool,
+    /// osquery's own condition.
+    pub platform: String,
+    /// Lowest osquery version.
+    pub version: String,
+    /// Share of hosts in percent.
+    pub shard: String,
+    /// What it is for.
+    pub description: String,
+    /// What its rows are good for.
+    pub value: String,
+    /// Tag expression; only without a pack.
+    pub target: String,
+    /// Is it sent at all?
+    pub enabled: bool,
+}
+
+impl From<&QueryRecord> for QueryDraft {
+    fn from(query: &QueryRecord) -> Self {
+        let kind = match (query.snapshot, query.removed) {
+            (true, _) => "snapshot",
+            (false, true) => "differential",
+            (false, false) => "differential_added",
+        };
+        Self {
+            name: query.name.clone(),
+            sql: query.sql.clone(),
+            interval_seconds: query.interval_seconds.to_string(),
+            kind: kind.to_owned(),
+            denylist: query.denylist,
+            platform: query.platform.clone(),
+            version: query.version.clone(),
+            shard: query
+                .shard
+                .map(|shard| shard.to_string())
+                .unwrap_or_default(),
+            description: query.description.clone(),
+            value: query.value.clone(),
+            target: query.target.clone(),
+            enabled: query.enabled,
+        }
+    }
+}
+
+fn validate(draft: &QueryDraft, pack: Option<PackId>, extra: Value) -> Result<QueryValues> {
+    let mut check = Check::default();
+    check.choice(
+        "kind",
+        &draft.kind,
+        &["differential", "differential_added", "snapshot"],
+    );
+    // Seven days: above that osquery would not run it at all.
+    let interval = check.number("interval_seconds", &draft.interval_seconds, 1, 604_800);
+    let values = QueryValues {
+        name: check.result_name("name", &draft.name),
+        sql: check.sql("sql", &draft.sql),
+        interval_seconds: i32::try_from(interval).unwrap_or(3600),
+        snapshot: draft.kind == "snapshot",
+        removed: draft.kind != "differential_added",
+        denylist: draft.denylist,
+        platform: check.platform(&draft.platform),
+        version: check.version(&draft.version),
+        shard: check.shard(&draft.shard),
+        description: check.text("description", &draft.description, 5000),
+        value: check.text("value", &draft.value, 5000),
+        target: if pack.is_some() {
+            String::new()
+        } else {
+            check.target("target", &draft.target)
+        },
+        extra,
+        enabled: draft.enabled,
+    };
+    check.done()?;
+    Ok(values)
+}
+
+/// Makes a query in a pack, or (`None`) in the schedule.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`], [`Error::Refused`].
+pub async fn create(
+    app: &App,
+    permit: &Permit<Edit>,
+    pack: Option<PackId>,
+    draft: &QueryDraft,
+) -> Result<QueryId> {
+    let values = validate(draft, pack, json!({}))?;
+    let id = QueryId(ostiary_boot::clock::new_id());
+    let mut tx = app.db.begin().await?;
+    may_change(&mut tx, pack).await?;
+    taken(
+        queries::insert(&mut tx, id, pack, &values, app.now()).await,
+        "queries_pack_id_name_key",
+        "name",
+        NAME_TAKEN,
+    )?;
+    super::check_config_sizes(&mut tx).await?;
+    let after = Some(json!({"pack_id": pack, "values": values}));
+    let change = Change {
+        action: "queries.create",
+        kind: "query",
+        id: id.to_string(),
+        name: &values.name,
+        after,
+        ..Change::default()
+    };
+    record(app, &mut tx, permit, change).await?;
+    Db::commit(tx).await?;
+    Ok(id)
+}
+
+/// Changes a query of this pack, or (`None`) of the schedule.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`], [`Error::Refused`].
+pub async fn update(
+    app: &App,
+    permit: &Permit<Edit>,
+    pack: Option<PackId>,
+    id: QueryId,
+    draft: &QueryDraft,
+) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let before = load(&mut tx, pack, id).await?;
+    may_change(&mut tx, pack).await?;
+    let values = validate(draft, pack, before.extra.clone())?;
+    taken(
+        queries::update(&mut tx, id, &values, app.now()).await,
+        "queries_pack_id_name_key",
+        "name",
+        NAME_TAKEN,
+    )?;
+    super::check_config_sizes(&mut tx).await?;
+    let (before, after) = (Some(json!(before)), Some(json!(values)));
+    let change = Change {
+        action: "queries.update",
+        kind: "query",
+        id: id.to_string(),
+        name: &values.name,
+        before,
+        after,
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
+}
+
+/// Deletes a query of this pack, or (`None`) of the schedule.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`] on `confirm`, [`Error::Refused`].
+pub async fn delete(
+    app: &App,
+    permit: &Permit<Edit>,
+    pack: Option<PackId>,
+    id: QueryId,
+    confirm: &str,
+) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let query = load(&mut tx, pack, id).await?;
+    may_change(&mut tx, pack).await?;
+    super::confirmed(confirm, &query.name)?;
+    queries::delete(&mut tx, id).await?;
+    let before = Some(json!(query));
+    let change = Change {
+        action: "queries.delete",
+        kind: "query",
+        id: id.to_string(),
+        name: &query.name,
+        before,
+        after: None,
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
+}
+
+async fn load(conn: &mut Conn, pack: Option<PackId>, id: QueryId) -> Result<QueryRecord> {
+    let query = queries::find(conn, id)
+        .await?
+        .filter(|query| query.pack_id == pack.map(|id| id.0));
+    query.ok_or(Error::NotFound)
+}
+
+async fn may_change(conn: &mut Conn, pack: Option<PackId>) -> Result<()> {
+    if let Some(pack) = pack {
+        super::packs::load_own(conn, pack).await?;
+    }
+    Ok(())
+}

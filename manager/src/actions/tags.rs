@@ -1,0 +1,222 @@
+//! Tags.
+
+use ostiary_domain::ids::TagId;
+use ostiary_domain::target::Target;
+use ostiary_store::tags::TagLine;
+use ostiary_store::{Conn, Db, config_parts, enroll_secrets, rule_edits, tags};
+use serde::Serialize;
+use serde_json::json;
+
+use super::audit::{Change, record};
+use super::validate::{Check, taken};
+use crate::auth::{Edit, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+const NAME_TAKEN: &str = "There is already a tag of this name.";
+
+/// What is typed about a tag.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TagDraft {
+    /// Unique.
+    pub name: String,
+    /// What it means.
+    pub description: String,
+}
+
+/// A tag's name: a word that a target can say without quotes.
+pub(super) fn tag_name(check: &mut Check, field: &str, text: &str) -> String {
+    let name = check.name(field, text, 60);
+    if !name.is_empty() && Target::parse(&name) != Ok(Target::Tag(name.clone())) {
+        check.wrong(
+            field,
+            "A tag is one word of letters, digits and - _ . / @ (not and, or, not, none).",
+        );
+    }
+    name
+}
+
+/// Makes a tag.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub async fn create(app: &App, permit: &Permit<Edit>, draft: &TagDraft) -> Result<TagId> {
+    let mut check = Check::default();
+    let (name, description) = (
+        tag_name(&mut check, "name", &draft.name),
+        check.text("description", &draft.description, 1000),
+    );
+    check.done()?;
+    let id = TagId(ostiary_boot::clock::new_id());
+    let mut tx = app.db.begin().await?;
+    taken(
+        tags::insert(&mut tx, id, &name, &description, app.now()).await,
+        "tags_name_key",
+        "name",
+        NAME_TAKEN,
+    )?;
+    let after = Some(json!({"name": name, "description": description}));
+    let change = Change {
+        action: "tags.create",
+        kind: "tag",
+        id: id.to_string(),
+        name: &name,
+        after,
+        ..Change::default()
+    };
+    record(app, &mut tx, permit, change).await?;
+    Db::commit(tx).await?;
+    Ok(id)
+}
+
+/// Changes a tag. A tag that a target names cannot be renamed: the target would silently mean other nodes.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`].
+pub async fn update(app: &App, permit: &Permit<Edit>, id: TagId, draft: &TagDraft) -> Result<()> {
+    let mut check = Check::default();
+    let (name, description) = (
+        tag_name(&mut check, "name", &draft.name),
+        check.text("description", &draft.description, 1000),
+    );
+    check.done()?;
+    let mut tx = app.db.begin().await?;
+    let before = load(&mut tx, id).await?;
+    if before.name != name {
+        let users = users_of(&mut tx, &before.name).await?;
+        if !users.is_empty() {
+            return Err(Error::field(
+                "name",
+                format!(
+                    "It cannot be renamed while a target names it: {}.",
+                    users.join(", ")
+                ),
+            ));
+        }
+        enroll_secrets::rename_tag(&mut tx, &before.name, &name).await?;
+    }
+    taken(
+        tags::update(&mut tx, id, &name, &description).await,
+        "tags_name_key",
+        "name",
+        NAME_TAKEN,
+    )?;
+    let (before, after) = (
+        json!(before),
+        json!({"name": name, "description": description}),
+    );
+    let (before, after) = (Some(before), Some(after));
+    record(
+        app,
+        &mut tx,
+        permit,
+        Change {
+            action: "tags.update",
+            kind: "tag",
+            id: id.to_string(),
+            name: &name,
+            before,
+            after,
+        },
+    )
+    .await?;
+    Ok(Db::commit(tx).await?)
+}
+
+/// Deletes a tag and takes it from all nodes.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`] on `confirm`, [`Error::Refused`] while a target names it.
+pub async fn delete(app: &App, permit: &Permit<Edit>, id: TagId, confirm: &str) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let tag = load(&mut tx, id).await?;
+    super::confirmed(confirm, &tag.name)?;
+    let users = users_of(&mut tx, &tag.name).await?;
+    if !users.is_empty() {
+        return Err(Error::Refused(format!(
+            "\"{}\" is named by the target of {}. Change that first.",
+            tag.name,
+            users.join(", ")
+        )));
+    }
+    tags::delete(&mut tx, id).await?;
+    let before = Some(json!(tag));
+    record(
+        app,
+        &mut tx,
+        permit,
+        Change {
+            action: "tags.delete",
+            kind: "tag",
+            id: id.to_string(),
+            name: &tag.name,
+            before,
+            after: None,
+        },
+    )
+    .await?;
+    Ok(Db::commit(tx).await?)
+}
+
+async fn load(conn: &mut Conn, id: TagId) -> Result<TagLine> {
+    tags::list(conn)
+        .await?
+        .into_iter()
+        .find(|tag| tag.id == id.0)
+        .ok_or(Error::NotFound)
+}
+
+/// What names the tag in its target, in words.
+async fn users_of(conn: &mut Conn, tag: &str) -> Result<Vec<String>> {
+    let parts = config_parts::load(conn).await?;
+    let names = |target: &Target| {
+        target
+            .tags()
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(tag))
+    };
+    let mut users: Vec<String> = Vec::new();
+    users.extend(
+        parts
+            .packs
+            .iter()
+            .filter(|pack| names(&pack.target))
+            .map(|pack| format!("pack {}", pack.name)),
+    );
+    users.extend(
+        parts
+            .queries
+            .iter()
+            .filter(|query| names(&query.target))
+            .map(|query| format!("query {}", query.name)),
+    );
+    users.extend(
+        parts
+            .file_paths
+            .iter()
+            .filter(|path| names(&path.target))
+            .map(|path| format!("file path {}", path.category)),
+    );
+    users.extend(
+        parts
+            .decorators
+            .iter()
+            .filter(|each| names(&each.target))
+            .map(|each| format!("decorator {}", each.name)),
+    );
+    users.extend(
+        parts
+            .options
+            .iter()
+            .filter(|option| names(&option.target))
+            .map(|option| format!("option {}", option.name)),
+    );
+    let rules = rule_edits::list(conn).await?;
+    users.extend(
+        rules
+            .iter()
+            .filter(|rule| Target::parse(&rule.scope).is_ok_and(|scope| names(&scope)))
+            .map(|rule| format!("rule {}", rule.name)),
+    );
+    Ok(users)
+}

@@ -1,0 +1,30 @@
+//! Pages: forms and HTML, one module per noun. They read the store, call actions, and fill templates; `templates/README.md` is the
+//! contract of URLs, contexts and fields. No SQL, no rule and no HTML lives here.
+
+pub(crate) mod account;
+pub(crate) mod audit;
+pub(crate) mod decorators;
+pub(crate) mod destinations;
+pub(crate) mod enroll;
+pub(crate) mod errors;
+mod fields;
+pub(crate) mod file_paths;
+pub(crate) mod findings;
+pub(crate) mod live_queries;
+pub(crate) mod nodes;
+pub(crate) mod options;
+pub(crate) mod overview;
+pub(crate) mod packs;
+mod paging;
+pub(crate) mod queries;
+mod reach;
+pub(crate) mod rules;
+mod shell;
+pub(crate) mod sign_in;
+mod table;
+pub(crate) mod tags;
+pub(crate) mod tokens;
+pub(crate) mod unreadable;
+pub(crate) mod users;
+
+pub(crate) use fields::Fields;

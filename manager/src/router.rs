@@ -1,0 +1,276 @@
+//! All routes on one page.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_sessions::cookie::SameSite;
+use tower_sessions::{Expiry, SessionManagerLayer};
+
+use crate::auth::{self, PostgresSessions};
+use crate::state::App;
+use crate::{assets, error, operations, pages, rest};
+
+/// Nothing inline, nothing from elsewhere; Bootstrap's form controls use `data:` images.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'; object-src 'none'; \
+     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Minutes that the session of somebody who has not signed in is kept: as long as a sign-in form stays good.
+const ANONYMOUS_MINUTES: i64 = 30;
+
+/// Everything that the manager answers.
+pub fn router(app: App) -> Router {
+    let open = Router::new()
+        .route("/healthz", get(operations::healthz))
+        .route("/readyz", get(operations::readyz))
+        .route("/metrics", get(operations::metrics_text))
+        .route("/assets/{name}", get(assets::serve));
+    let routes = open
+        .merge(page_router(&app))
+        .nest("/api/v1", rest_router(&app));
+    harden(routes, &app).with_state(app)
+}
+
+fn rest_router(app: &App) -> Router<App> {
+    Router::new()
+        .route("/nodes", get(rest::nodes::list))
+        .route("/nodes/{id}", get(rest::nodes::show))
+        .route("/nodes/{id}/events", get(rest::nodes::events))
+        .route("/nodes/{id}/present-rows", get(rest::nodes::present))
+        .route("/nodes/{id}/present_rows", get(rest::nodes::present))
+        .route("/findings", get(rest::findings::list))
+        .route("/findings/{id}", get(rest::findings::show))
+        .route("/deliveries", get(rest::deliveries::list))
+        .fallback(rest::not_found)
+        .layer(from_fn_with_state(app.clone(), auth::identify_by_token))
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn(error::as_problems))
+        .layer(SetResponseHeaderLayer::overriding(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+}
+
+fn page_router(app: &App) -> Router<App> {
+    let is_https = app.settings.is_https();
+    // `__Host-`: only this host may have set it, only over https (RFC 6265bis).
+    let name = if is_https {
+        "__Host-ostiary"
+    } else {
+        "ostiary"
+    };
+    let sessions = SessionManagerLayer::new(PostgresSessions::new(app.clone()))
+        .with_name(name)
+        .with_path("/")
+        .with_secure(is_https)
+        .with_http_only(true)
+        // Lax, not strict: a link in an alert's mail leads into the manager. Every change is guarded by a token besides.
+        .with_same_site(SameSite::Lax)
+        .with_expiry(Expiry::OnInactivity(time::Duration::minutes(ANONYMOUS_MINUTES)));
+    people_routes()
+        .merge(node_routes())
+        .merge(config_routes())
+        .merge(alert_routes())
+        .fallback(pages::errors::not_found)
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), auth::guard))
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn_with_state(app.clone(), error::as_pages))
+        .layer(from_fn_with_state(app.clone(), auth::identify))
+        .layer(sessions)
+}
+
+fn people_routes() -> Router<App> {
+    Router::new()
+        .route("/", get(pages::overview::show))
+        .route(
+            "/sign-in",
+            get(pages::sign_in::form).post(pages::sign_in::submit),
+        )
+        .route("/sign-out", post(pages::sign_in::sign_out))
+        .route("/account", get(pages::account::show))
+        .route("/account/password", post(pages::account::change_password))
+        .route("/audit", get(pages::audit::list))
+        .route("/users", get(pages::users::list).post(pages::users::create))
+        .route("/users/new", get(pages::users::new))
+        .route("/users/{id}", post(pages::users::update))
+        .route("/users/{id}/edit", get(pages::users::edit))
+        .route("/users/{id}/password", post(pages::users::set_password))
+        .route("/users/{id}/disable", post(pages::users::disable))
+        .route("/users/{id}/enable", post(pages::users::enable))
+        .route("/users/{id}/delete", post(pages::users::delete))
+        .route(
+            "/tokens",
+            get(pages::tokens::list).post(pages::tokens::create),
+        )
+        .route("/tokens/{id}/revoke", post(pages::tokens::revoke))
+}
+
+fn node_routes() -> Router<App> {
+    Router::new()
+        .route("/nodes", get(pages::nodes::list))
+        .route("/nodes/tags", post(pages::nodes::tag_many))
+        .route("/nodes/{id}", get(pages::nodes::show))
+        .route("/nodes/{id}/present", get(pages::nodes::present))
+        .route("/nodes/{id}/events", get(pages::nodes::events))
+        .route("/nodes/{id}/findings", get(pages::nodes::findings))
+        .route("/nodes/{id}/status-logs", get(pages::nodes::status_logs))
+        .route("/nodes/{id}/live-queries", get(pages::nodes::live_queries))
+        .route("/nodes/{id}/config", get(pages::nodes::config))
+        .route("/nodes/{id}/name", post(pages::nodes::rename))
+        .route("/nodes/{id}/tags", post(pages::nodes::tag))
+        .route("/nodes/{id}/disable", post(pages::nodes::disable))
+        .route("/nodes/{id}/enable", post(pages::nodes::enable))
+        .route("/nodes/{id}/revoke-keys", post(pages::nodes::revoke_keys))
+        .route("/nodes/{id}/delete", post(pages::nodes::delete))
+        .route(
+            "/live-queries",
+            get(pages::live_queries::list).post(pages::live_queries::create),
+        )
+        .route("/live-queries/new", get(pages::live_queries::new))
+        .route("/live-queries/{id}", get(pages::live_queries::show))
+        .route("/live-queries/{id}/part", get(pages::live_queries::part))
+        .route("/live-queries/{id}/rows.csv", get(pages::live_queries::csv))
+        .route(
+            "/live-queries/{id}/cancel",
+            post(pages::live_queries::cancel),
+        )
+        .route("/enroll", get(pages::enroll::show))
+        .route("/enroll/secrets", post(pages::enroll::create))
+        .route("/enroll/secrets/{id}/revoke", post(pages::enroll::revoke))
+        .route("/enroll/secrets/{id}/reveal", post(pages::enroll::reveal))
+        .route("/enroll/ca.pem", get(pages::enroll::ca_certificate))
+        .route("/enroll/new-nodes", get(pages::enroll::new_nodes))
+        .route("/unreadable", get(pages::unreadable::list))
+        .route("/unreadable/{id}/data", get(pages::unreadable::data))
+}
+
+fn config_routes() -> Router<App> {
+    Router::new()
+        .route("/packs", get(pages::packs::list).post(pages::packs::create))
+        .route("/packs/new", get(pages::packs::new))
+        .route(
+            "/packs/{id}",
+            get(pages::packs::show).post(pages::packs::update),
+        )
+        .route("/packs/{id}/edit", get(pages::packs::edit))
+        .route("/packs/{id}/delete", post(pages::packs::delete))
+        .route("/packs/{id}/queries", post(pages::queries::create_in_pack))
+        .route("/packs/{id}/queries/new", get(pages::queries::new_in_pack))
+        .route(
+            "/packs/{id}/queries/{query}",
+            post(pages::queries::update_in_pack),
+        )
+        .route(
+            "/packs/{id}/queries/{query}/edit",
+            get(pages::queries::edit_in_pack),
+        )
+        .route(
+            "/packs/{id}/queries/{query}/delete",
+            post(pages::queries::delete_in_pack),
+        )
+        .route(
+            "/queries",
+            get(pages::queries::list).post(pages::queries::create),
+        )
+        .route("/queries/new", get(pages::queries::new))
+        .route("/queries/{id}", post(pages::queries::update))
+        .route("/queries/{id}/edit", get(pages::queries::edit))
+        .route("/queries/{id}/delete", post(pages::queries::delete))
+        .route(
+            "/file-paths",
+            get(pages::file_paths::list).post(pages::file_paths::create),
+        )
+        .route("/file-paths/new", get(pages::file_paths::new))
+        .route("/file-paths/{id}", post(pages::file_paths::update))
+        .route("/file-paths/{id}/edit", get(pages::file_paths::edit))
+        .route("/file-paths/{id}/delete", post(pages::file_paths::delete))
+        .route(
+            "/options",
+            get(pages::options::list).post(pages::options::create),
+        )
+        .route("/options/new", get(pages::options::new))
+        .route("/options/{id}", post(pages::options::update))
+        .route("/options/{id}/edit", get(pages::options::edit))
+        .route("/options/{id}/delete", post(pages::options::delete))
+        .route(
+            "/decorators",
+            get(pages::decorators::list).post(pages::decorators::create),
+        )
+        .route("/decorators/new", get(pages::decorators::new))
+        .route("/decorators/{id}", post(pages::decorators::update))
+        .route("/decorators/{id}/edit", get(pages::decorators::edit))
+        .route("/decorators/{id}/delete", post(pages::decorators::delete))
+        .route("/tags", get(pages::tags::list).post(pages::tags::create))
+        .route("/tags/{id}", post(pages::tags::update))
+        .route("/tags/{id}/edit", get(pages::tags::edit))
+        .route("/tags/{id}/delete", post(pages::tags::delete))
+}
+
+fn alert_routes() -> Router<App> {
+    Router::new()
+        .route("/rules", get(pages::rules::list).post(pages::rules::create))
+        .route("/rules/new", get(pages::rules::new))
+        .route(
+            "/rules/{id}",
+            get(pages::rules::show).post(pages::rules::update),
+        )
+        .route("/rules/{id}/edit", get(pages::rules::edit))
+        .route("/rules/{id}/delete", post(pages::rules::delete))
+        .route("/findings", get(pages::findings::list))
+        .route("/findings/{id}", get(pages::findings::show))
+        .route(
+            "/findings/{id}/acknowledge",
+            post(pages::findings::acknowledge),
+        )
+        .route("/findings/{id}/resolve", post(pages::findings::resolve))
+        .route("/findings/{id}/reopen", post(pages::findings::reopen))
+        .route(
+            "/destinations",
+            get(pages::destinations::list).post(pages::destinations::create),
+        )
+        .route("/destinations/new", get(pages::destinations::new))
+        .route(
+            "/destinations/{id}",
+            get(pages::destinations::show).post(pages::destinations::update),
+        )
+        .route("/destinations/{id}/edit", get(pages::destinations::edit))
+        .route(
+            "/destinations/{id}/test",
+            post(pages::destinations::send_test),
+        )
+        .route(
+            "/destinations/{id}/delete",
+            post(pages::destinations::delete),
+        )
+}
+
+/// Headers that every answer carries, whoever made it.
+fn harden(routes: Router<App>, app: &App) -> Router<App> {
+    let mut routes = routes
+        .layer(from_fn(operations::measure))
+        .layer(CompressionLayer::new());
+    let mut headers = vec![
+        ("content-security-policy", CONTENT_SECURITY_POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    if app.settings.is_https() {
+        headers.push(("strict-transport-security", "max-age=31536000"));
+    }
+    for (name, value) in headers {
+        let name = HeaderName::from_static(name);
+        routes = routes.layer(SetResponseHeaderLayer::overriding(
+            name,
+            HeaderValue::from_static(value),
+        ));
+    }
+    routes
+}

@@ -1,0 +1,76 @@
+//! The listener: plain HTTP on loopback or behind a proxy, or TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::TimeDelta;
+use ostiary_boot::clock::SystemClock;
+use ostiary_boot::http::{self, Listener};
+use ostiary_boot::{metrics, tls};
+use ostiary_store::{Db, sessions};
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+use crate::state::App;
+use crate::{assets, router};
+
+/// How often ended sessions are forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// How often a renewed certificate is looked for.
+const WATCH_EVERY: Duration = Duration::from_secs(60);
+
+/// Serves until `shutdown`, then lets requests under way end.
+///
+/// # Errors
+/// The settings would serve passwords in the clear, the address is taken, or the certificate cannot be read.
+pub async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    metrics::start();
+    assets::warn_if_missing();
+    let db = Db::prepare(&settings.database, "ostiary-manager")?;
+    let listener = listen(&settings, &shutdown).await.context("[manager]")?;
+    tracing::info!(listen = %listener.address()?, tls = settings.manager.has_tls(), "the manager listens");
+    let app = App::new(db, settings, Arc::new(SystemClock));
+    let pruning = tokio::spawn(prune(app.clone()));
+    http::serve(
+        listener,
+        router::router(app.clone()),
+        http::Options::default(),
+        shutdown,
+    )
+    .await;
+    pruning.abort();
+    app.db.close().await;
+    Ok(())
+}
+
+async fn listen(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Listener> {
+    let options = &settings.manager;
+    if !options.has_tls() {
+        return Listener::plain(options.listen, &options.trusted_proxies).await;
+    }
+    let files = tls::Options {
+        certificate: options.certificate.clone(),
+        private_key: options.private_key.clone(),
+        ..tls::Options::default()
+    };
+    let (config, certificate) = tls::server_config(&files)?;
+    tokio::spawn(certificate.watch(WATCH_EVERY, shutdown.clone()));
+    Listener::tls(options.listen, config).await
+}
+
+/// Forgets ended sessions now and then.
+async fn prune(app: App) {
+    let mut ticks = tokio::time::interval(PRUNE_EVERY);
+    loop {
+        ticks.tick().await;
+        let now = app.now();
+        let window = TimeDelta::minutes(app.settings.manager.sign_in_window_minutes);
+        let pruned =
+            async { sessions::prune(&mut *app.db.acquire().await?, now, now - window).await };
+        if let Err(error) = pruned.await {
+            tracing::warn!(%error, "ended sessions could not be forgotten");
+        }
+    }
+}

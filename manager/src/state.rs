@@ -1,0 +1,57 @@
+//! What every handler may use.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use ostiary_boot::clock::Clock;
+use ostiary_domain::node::HealthLimits;
+use ostiary_store::Db;
+use ostiary_store::node_lists::Cutoffs;
+
+use crate::settings::Settings;
+use crate::views::Views;
+
+/// The manager. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// Postgres.
+    pub db: Db,
+    /// As read at the start.
+    pub settings: Arc<Settings>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Templates.
+    pub views: Arc<Views>,
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(db: Db, settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let views = Arc::new(Views::new(Arc::clone(&clock)));
+        Self {
+            db,
+            settings: Arc::new(settings),
+            clock,
+            views,
+        }
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// What divides online from offline and silent, now.
+    #[must_use]
+    pub fn cutoffs(&self) -> Cutoffs {
+        Cutoffs::at(self.now(), &HealthLimits::default())
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
