@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use super::*;
-use crate::osquery::{LogEnvelope, LogType, sanitise};
+use crate::osquery::{Columns, LogEnvelope, LogType, sanitise};
 
 const NOW: i64 = 1_786_100_000;
 
@@ -196,6 +196,24 @@ fn r8_r9_old_versions_send_texts_or_nothing() {
         )),
         ["+{}"]
     );
+}
+
+#[test]
+fn lines_of_one_execution_keep_decorations_that_differ() {
+    let line = |floor: &str| {
+        format!(
+            r#"{{"name":"q","unixTime":1786096805,"counter":1,"decorations":{{"floor":"{floor}"}},"columns":{{"a":"1"}},"action":"added"}}"#
+        )
+    };
+    let lines = [line("3"), line("3"), line("4")];
+    let post = results(&lines.each_ref().map(String::as_str));
+    let [execution] = &post.executions[..] else {
+        panic!("one execution: {:?}", post.executions);
+    };
+    assert_eq!(execution.decorations.get("floor"), Some("3"));
+    let own = |row: &Row<'_>| row.decorations.as_ref().map(Columns::to_json);
+    let own: Vec<_> = execution.rows.iter().map(own).collect();
+    assert_eq!(own, [None, None, Some(r#"{"floor":"4"}"#.to_owned())]);
 }
 
 #[test]

@@ -20,10 +20,7 @@ fn execution(epoch: u64, counter: u64, unix_time: i64, rows: &str) -> Execution<
             "-" => Action::Removed,
             _ => Action::Snapshot,
         };
-        Row {
-            action,
-            columns: Columns::new([("v", word[1..].to_owned())]),
-        }
+        Row::new(action, Columns::new([("v", word[1..].to_owned())]))
     };
     Execution {
         query_name: Cow::Borrowed("q"),
