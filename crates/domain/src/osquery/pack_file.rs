@@ -1,1 +1,0 @@
-//! Imports osquery `.conf` files.

@@ -1,0 +1,18 @@
+//! Importing osquery `.conf` files: a pack, or a whole config with packs, schedule, options and the rest.
+//!
+//! The files are not quite JSON. osqueryd deletes every backslash with the line break after it (inside of strings too:
+//! the packs it ships do that in SQL), and then every line that begins with `#` or `//`
+//! (`osquery/config/config.cpp::stripConfigComments`); the rest is strict JSON. So is this, save that it also takes a
+//! byte order mark and CRLF. What we do not know is kept in `extra`, never a reason to refuse; an entry that osqueryd
+//! would skip is left out and told as a [`Problem`], so that the admin can decide.
+
+mod fields;
+mod import;
+mod strip;
+#[cfg(test)]
+mod tests;
+
+pub use import::{
+    DEFAULT_INTERVAL, ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, MAX_INTERVAL,
+    PackFileError, Problem, parse,
+};
