@@ -68,8 +68,8 @@ impl App {
         let queue = Queue::connect(&settings.redis)?;
         let bell = Bell::start(queue.clone(), tasks);
         let ingest = Ingest::start(
-            db.clone(),
-            bell.clone(),
+            &db,
+            &bell,
             options.ingest_queue,
             options.answer_timeout(),
             tasks,

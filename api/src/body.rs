@@ -49,6 +49,9 @@ pub struct Read {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// A body of more than so many times the bound is not even swallowed.
+const FAR_BEYOND: usize = 8;
+
 /// Reads a body.
 ///
 /// With `to_the_end` a body beyond the bounds is swallowed whole, so that it can be acknowledged; else reading ends there.
@@ -77,6 +80,9 @@ pub async fn read(
         let mut inflate = GzDecoder::new(sink);
         while let Some(chunk) = next(&mut body).await? {
             sent += chunk.len();
+            if sent > bounds.sent.saturating_mul(FAR_BEYOND) {
+                return Err(Error::TooLarge);
+            }
             if beyond {
                 continue;
             }
@@ -104,6 +110,9 @@ pub async fn read(
     } else {
         while let Some(chunk) = next(&mut body).await? {
             sent += chunk.len();
+            if sent > bounds.sent.saturating_mul(FAR_BEYOND) {
+                return Err(Error::TooLarge);
+            }
             if beyond {
                 continue;
             }

@@ -32,8 +32,11 @@ struct Loaded {
     parts: Parts,
     by_selection: Mutex<HashMap<Vec<u64>, Arc<Document>>>,
     /// Saves judging all targets at every poll. An entry holds as long as the node's facts are the very same.
-    by_node: Mutex<HashMap<NodeId, (Arc<KnownNode>, Arc<Document>)>>,
+    by_node: Mutex<HashMap<NodeId, Assembled>>,
 }
+
+/// For whom a document was assembled, and the document.
+type Assembled = (Arc<KnownNode>, Arc<Document>);
 
 impl Configs {
     /// Reads everything that documents are made of.

@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::App;
 
+/// A database that vanished without a word would be waited for until the end of TCP's patience.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+
 /// Follows the generations until `shutdown`. A generation counts as seen only after its things were read anew.
 pub(crate) async fn follow(app: App, shutdown: CancellationToken) {
     let poll = Duration::from_millis(app.options.freshness_poll_ms);
@@ -20,8 +23,10 @@ pub(crate) async fn follow(app: App, shutdown: CancellationToken) {
                 .ok()
                 .and_then(Result::ok);
         }
-        if let Err(error) = catch_up(&app, &mut seen).await {
-            tracing::warn!(%error, "cannot keep in step with the database");
+        match tokio::time::timeout(CATCH_UP_LIMIT, catch_up(&app, &mut seen)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot keep in step with the database"),
+            Err(_) => tracing::warn!("cannot keep in step with the database: it hangs"),
         }
         let news = async {
             match &mut listener {

@@ -36,8 +36,8 @@ pub(crate) struct Ingest {
 impl Ingest {
     /// Starts the writers. They end when the last clone of the result is gone and everything is written.
     pub(crate) fn start(
-        db: Db,
-        bell: Bell,
+        db: &Db,
+        bell: &Bell,
         capacity: usize,
         timeout: Duration,
         tasks: &TaskTracker,

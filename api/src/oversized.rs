@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use ostiary_domain::ids::NodeId;
+use ostiary_domain::osquery::LogType;
 
 /// How often each node was refused of late.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ pub(crate) fn key_in_head(head: &str) -> Option<&str> {
 }
 
 /// What can be read of a log post that was cut off: its type, and its whole lines as a JSON array.
-pub(crate) fn whole_lines(head: &str) -> Option<(&'static str, String, usize)> {
+pub(crate) fn whole_lines(head: &str) -> Option<(LogType, String, usize)> {
     let log_type = ["result", "status"].into_iter().find(|log_type| {
         let compact: String = head
             .chars()
@@ -57,7 +58,11 @@ pub(crate) fn whole_lines(head: &str) -> Option<(&'static str, String, usize)> {
         .trim_start()
         .strip_prefix('[')?;
     let (end, count) = end_of_last_line(lines)?;
-    Some((log_type, format!("[{}]", &lines[..end]), count))
+    Some((
+        LogType::parse(log_type),
+        format!("[{}]", &lines[..end]),
+        count,
+    ))
 }
 
 /// Where the last whole object of a list ends, and how many there are.
@@ -100,7 +105,7 @@ mod tests {
         let head = r#"{"node_key":"k1","log_type":"result","data":[{"a":"}]\""},{"b":{"c":[1]}},{"d":"cut o"#;
         assert_eq!(key_in_head(head), Some("k1"));
         let (log_type, lines, count) = whole_lines(head).unwrap();
-        assert_eq!((log_type, count), ("result", 2));
+        assert_eq!((log_type, count), (LogType::Result, 2));
         assert_eq!(lines, r#"[{"a":"}]\""},{"b":{"c":[1]}}]"#);
         assert!(
             whole_lines(r#"{"log_type":"result","data":[{"a":"one line beyond the bou"#).is_none()

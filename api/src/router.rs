@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::{App, handlers};
 
 /// All endpoints.
-#[must_use]
 pub fn router(app: App, recorder: PrometheusHandle) -> Router {
     let osquery = Router::new()
         .route("/enroll", post_or_put(handlers::enroll))

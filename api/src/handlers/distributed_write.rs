@@ -6,15 +6,14 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use ostiary_domain::ids::NodeId;
-use ostiary_domain::osquery::{
-    Accepted, DistributedWrite, QueryResult, QueryStats, RequestError, sanitise,
-};
+use ostiary_domain::osquery::{Accepted, DistributedWrite, QueryStats, RequestError, sanitise};
 use ostiary_store::Db;
 use ostiary_store::live_query_tasks::{self, Answer};
+use ostiary_store::log_batches;
 use serde_json::json;
 
 use super::log::keep_unreadable;
-use super::request::Head;
+use super::request::{Head, off_thread};
 use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::checkins::Endpoint;
@@ -27,27 +26,26 @@ pub(crate) async fn distributed_write(
 ) -> Result<Json<Accepted>> {
     let (head, body) = Head::of(&app, request);
     let bound = app.options.distributed_write_max_bytes;
-    let read = body::read(
-        &head.headers,
-        body,
-        Bounds {
-            sent: bound,
-            inflated: bound,
-        },
-        &app.room,
-        true,
-    )
-    .await?;
-    let text = sanitise(&read.bytes).text;
+    let bounds = Bounds {
+        sent: bound,
+        inflated: bound,
+    };
+    let read = body::read(&head.headers, body, bounds, &app.room, true).await?;
     if read.beyond_bounds {
-        return too_large(&app, &head, &text).await;
+        return too_large(&app, &head, &sanitise(&read.bytes).text).await;
     }
-    let write = match DistributedWrite::parse(&text, head.key()) {
+    let header_key = head.key().map(str::to_owned);
+    let (read, write) = off_thread(read, move |read| {
+        Write::prepare(&read.bytes, header_key.as_deref())
+    })
+    .await?;
+    let write = match write {
         Ok(write) => write,
         Err(error) => return not_readable(&app, &head, &read, error).await,
     };
+    drop(read);
     let (caller, node) = head.authenticate(&app, &write.node_key).await?;
-    app.within_time(store(&app, node.id, &write.results))
+    app.within_time(store(&app, node.id, &write.answers))
         .await?;
     app.oversized.forget(node.id);
     app.checkins
@@ -55,30 +53,47 @@ pub(crate) async fn distributed_write(
     Ok(Json(Accepted::default()))
 }
 
-async fn store(app: &App, node: NodeId, results: &[QueryResult<'_>]) -> Result<()> {
-    if results.is_empty() {
-        return Ok(());
-    }
-    let mut tx = app.db.begin().await?;
-    for result in results {
-        let answer = Answer {
-            wire_id: &result.id,
+/// The body, ready to be stored.
+struct Write {
+    node_key: String,
+    answers: Vec<Answer>,
+}
+
+impl Write {
+    fn prepare(bytes: &[u8], header_key: Option<&str>) -> std::result::Result<Self, RequestError> {
+        let text = sanitise(bytes).text;
+        let write = DistributedWrite::parse(&text, header_key)?;
+        let answers = write.results.iter().map(|result| Answer {
+            wire_id: result.id.clone(),
             succeeded: result.succeeded(),
             status: result
                 .status
                 .map(|status| i32::try_from(status).unwrap_or(1)),
-            message: &result.message,
+            message: result.message.clone().into_owned(),
             stats: result.stats.as_ref().map(stats_json),
             row_count: i32::try_from(result.rows.decode().len()).unwrap_or(i32::MAX),
-            rows: result.rows.as_json(),
-        };
-        if !live_query_tasks::put_answer(&mut tx, node, &answer, app.clock.now()).await? {
+            rows: result.rows.as_json().to_owned(),
+        });
+        Ok(Self {
+            answers: answers.collect(),
+            node_key: write.node_key.clone().into_owned(),
+        })
+    }
+}
+
+async fn store(app: &App, node: NodeId, answers: &[Answer]) -> Result<()> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let mut tx = app.db.begin().await?;
+    for answer in answers {
+        if !live_query_tasks::put_answer(&mut tx, node, answer, app.clock.now()).await? {
             tracing::debug!(node.id = %node, "an answer to a live query that was not asked, or was answered before");
         }
     }
     Db::commit(tx).await?;
-    for result in results {
-        app.live_queries.settle(node, &result.id);
+    for answer in answers {
+        app.live_queries.settle(node, &answer.wire_id);
     }
     Ok(())
 }
@@ -109,7 +124,7 @@ async fn not_readable(
         node.id,
         "distributed/write",
         &error.to_string(),
-        &read.bytes,
+        log_batches::compress(&read.bytes),
     )
     .await?;
     app.checkins
@@ -118,9 +133,8 @@ async fn not_readable(
 }
 
 async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>> {
-    let key = head
-        .key()
-        .or_else(|| oversized::key_in_head(text))
+    let key = oversized::key_in_head(text)
+        .or(head.key())
         .ok_or(Error::TooLarge)?;
     let (caller, node) = head.authenticate(app, key).await?;
     if !app
@@ -135,7 +149,7 @@ async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>>
         node.id,
         "distributed/write",
         "the body was too large; this is its beginning",
-        beginning,
+        log_batches::compress(beginning),
     )
     .await?;
     app.oversized.forget(node.id);

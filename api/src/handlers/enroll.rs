@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Request, State};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_boot::clock::new_id;
 use ostiary_boot::seal::random_token;
 use ostiary_domain::enrollment::{Decision, decide};
@@ -24,6 +24,9 @@ use super::request::Head;
 use crate::App;
 use crate::error::{Error, Result};
 use crate::known_nodes::hash_of;
+
+/// The other keys of a node that enrolls again live on, for one of its threads may hold one; but not for ever.
+const KEEP_UNUSED_KEYS: TimeDelta = TimeDelta::days(30);
 
 const BAD_SECRET: Error = Error::EnrollRefused("the enroll secret is not valid");
 
@@ -127,6 +130,7 @@ impl Claim<'_> {
                 return Err(BAD_SECRET);
             }
         }
+        node_keys::revoke_unused(&mut tx, id, now - KEEP_UNUSED_KEYS, now).await?;
         let key = random_token::<32>();
         let hash = hash_of(&key);
         node_keys::insert(&mut tx, new_id(), id, &hash, now).await?;

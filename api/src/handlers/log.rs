@@ -10,7 +10,7 @@ use ostiary_domain::osquery::{Accepted, LogEnvelope, LogType, RequestError, sani
 use ostiary_store::log_batches::{self, NewBatch, Unreadable};
 use ostiary_store::{Db, nodes};
 
-use super::request::Head;
+use super::request::{Head, off_thread};
 use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::checkins::Endpoint;
@@ -25,62 +25,99 @@ pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json
         inflated: app.options.log_max_bytes,
     };
     let read = body::read(&head.headers, body, bounds, &app.room, true).await?;
-    let text = sanitise(&read.bytes).text;
     if read.beyond_bounds {
-        return too_large(&app, &head, &text).await;
+        return too_large(&app, &head, &sanitise(&read.bytes).text).await;
     }
-    let envelope = match LogEnvelope::split(&text, head.key()) {
-        Ok(envelope) => envelope,
+    let header_key = head.key().map(str::to_owned);
+    let (read, post) = off_thread(read, move |read| {
+        Post::prepare(&read.bytes, header_key.as_deref())
+    })
+    .await?;
+    let post = match post {
+        Ok(post) => post,
         Err(error) => return not_readable(&app, &head, &read, error).await,
     };
-    let (caller, node) = head.authenticate(&app, &envelope.node_key).await?;
-    match (envelope.kind(), envelope.data) {
-        (LogType::Result, Some(data)) => store(&app, &head, node.id, b'r', data).await?,
-        (LogType::Status, Some(data)) => store(&app, &head, node.id, b's', data).await?,
-        (kind, data) => {
-            let reason = if kind == LogType::Unknown {
-                "unknown log type"
-            } else {
-                "the post has no data"
-            };
-            let bytes = data.map_or(read.bytes.as_slice(), str::as_bytes);
-            keep_unreadable(&app, node.id, &envelope.log_type, reason, bytes).await?;
-        }
+    drop(read);
+    let (caller, node) = head.authenticate(&app, &post.node_key).await?;
+    match post.unusable() {
+        None => store(&app, &head, node.id, post.kind, post.data).await?,
+        Some(reason) => keep_unreadable(&app, node.id, &post.log_type, reason, post.data).await?,
     }
     app.oversized.forget(node.id);
     app.checkins.note(&caller, Endpoint::Log, app.clock.now());
     Ok(Json(Accepted::default()))
 }
 
-async fn store(app: &App, head: &Head, node_id: NodeId, log_type: u8, data: &str) -> Result<()> {
+/// A post, split and compressed.
+struct Post {
+    node_key: String,
+    log_type: String,
+    kind: LogType,
+    has_data: bool,
+    /// The JSON of `data`; all of the post when it has none.
+    data: Vec<u8>,
+}
+
+impl Post {
+    fn prepare(bytes: &[u8], header_key: Option<&str>) -> std::result::Result<Self, RequestError> {
+        let text = sanitise(bytes).text;
+        let envelope = LogEnvelope::split(&text, header_key)?;
+        Ok(Self {
+            node_key: envelope.node_key.clone().into_owned(),
+            log_type: envelope.log_type.chars().take(100).collect(),
+            kind: envelope.kind(),
+            has_data: envelope.data.is_some(),
+            data: log_batches::compress(envelope.data.unwrap_or(&text).as_bytes()),
+        })
+    }
+
+    /// Why no worker can do anything with it.
+    fn unusable(&self) -> Option<&'static str> {
+        match self.kind {
+            LogType::Unknown => Some("unknown log type"),
+            _ if !self.has_data => Some("the post has no data"),
+            LogType::Result | LogType::Status => None,
+        }
+    }
+}
+
+async fn store(
+    app: &App,
+    head: &Head,
+    node_id: NodeId,
+    kind: LogType,
+    data: Vec<u8>,
+) -> Result<()> {
     let batch = NewBatch {
         node_id,
-        log_type,
+        log_type: match kind {
+            LogType::Result => b'r',
+            LogType::Status => b's',
+            LogType::Unknown => b'x',
+        },
         received_at: app.clock.now(),
         client_version: head.client_version.clone(),
-        data: log_batches::compress(data.as_bytes()),
+        data,
     };
     app.ingest.store(batch).await
 }
 
-/// Keeps what an authenticated node sent and nobody can use. Were it refused, it would come again for ever.
+/// Keeps what an authenticated node sent and nobody can use; `data` is compressed. Were it refused, it would come again for ever.
 pub(super) async fn keep_unreadable(
     app: &App,
     node_id: NodeId,
     log_type: &str,
     reason: &str,
-    data: &[u8],
+    data: Vec<u8>,
 ) -> Result<()> {
     metrics::counter!("ostiary_unreadable_total").increment(1);
-    let data = log_batches::compress(data);
-    let log_type: String = log_type.chars().take(100).collect();
     app.within_time(async {
         let mut conn = app.db.acquire().await?;
         let (id, received_at) = (new_id(), app.clock.now());
         let unreadable = Unreadable {
             id,
             node_id,
-            log_type: &log_type,
+            log_type,
             received_at,
             reason,
             data: &data,
@@ -103,16 +140,22 @@ async fn not_readable(
     let Ok((caller, node)) = head.authenticate(app, key).await else {
         return Err(error.into());
     };
-    keep_unreadable(app, node.id, "log", &error.to_string(), &read.bytes).await?;
+    keep_unreadable(
+        app,
+        node.id,
+        "log",
+        &error.to_string(),
+        log_batches::compress(&read.bytes),
+    )
+    .await?;
     app.checkins.note(&caller, Endpoint::Log, app.clock.now());
     Ok(Json(Accepted::default()))
 }
 
 /// Refused a few times, for the fault may be passing; then taken as far as it goes, for the node would send it for ever.
 async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>> {
-    let key = head
-        .key()
-        .or_else(|| oversized::key_in_head(text))
+    let key = oversized::key_in_head(text)
+        .or(head.key())
         .ok_or(Error::TooLarge)?;
     let (caller, node) = head.authenticate(app, key).await?;
     if !app
@@ -123,7 +166,14 @@ async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>>
     }
     match oversized::whole_lines(text) {
         Some((log_type, lines, count)) => {
-            store(app, head, node.id, log_type.as_bytes()[0], &lines).await?;
+            store(
+                app,
+                head,
+                node.id,
+                log_type,
+                log_batches::compress(lines.as_bytes()),
+            )
+            .await?;
             tracing::warn!(node.id = %node.id, lines = count, "a post was too large: its first lines are stored, the rest is lost");
         }
         None => {
@@ -133,7 +183,7 @@ async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>>
                 node.id,
                 "log",
                 "the post was too large; this is its beginning",
-                beginning,
+                log_batches::compress(beginning),
             )
             .await?;
         }

@@ -13,7 +13,7 @@ use ostiary_store::node_keys::KnownNode;
 use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::checkins::Caller;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A request without its body.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Head {
         )
         .await?;
         if read.beyond_bounds {
-            Err(crate::Error::TooLarge)
+            Err(Error::TooLarge)
         } else {
             Ok(read)
         }
@@ -104,4 +104,26 @@ impl Head {
         };
         Ok((caller, node))
     }
+}
+
+/// Above this a body is worth a thread of its own: while one is parsed, nobody else is served on the thread.
+const LARGE: usize = 256 * 1024;
+
+/// Runs work on a body, off the threads that serve requests if it is large, and gives the body back with the result.
+pub(super) async fn off_thread<T: Send + 'static>(
+    read: Read,
+    work: impl FnOnce(&Read) -> T + Send + 'static,
+) -> Result<(Read, T)> {
+    if read.bytes.len() < LARGE {
+        let result = work(&read);
+        return Ok((read, result));
+    }
+    let work = move || {
+        let result = work(&read);
+        (read, result)
+    };
+    // It only fails when the work panics, which the panic hook has told.
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Internal)
 }

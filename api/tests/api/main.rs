@@ -1,5 +1,7 @@
 //! The api over real sockets: what nodes do, and every trouble they may have.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod endpoints;
 mod support;
 mod tls;

@@ -95,7 +95,7 @@ impl Api {
     /// `more` are further columns with values: `, use_limit = 1`.
     pub(crate) async fn add_secret(&self, name: &str, secret: &str, more: &str) {
         let hmac = hex::encode(Key::new(&[0x11; 32]).hmac(secret.as_bytes()));
-        let id = uuid::Uuid::now_v7();
+        let id = ostiary_boot::clock::new_id();
         self.db
             .execute(&format!(
                 "INSERT INTO enroll_secrets (id, name, secret_hmac, secret_sealed, created_at)

@@ -25,6 +25,9 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) {
     );
 }
 
+/// What it is, headers, body, and the status that says so.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16);
+
 #[tokio::test]
 async fn no_trouble_with_a_request_is_ever_taken_for_a_success() {
     let api = Api::start_with(|settings| {
@@ -46,7 +49,7 @@ async fn no_trouble_with_a_request_is_ever_taken_for_a_success() {
             let gz: &[(&str, &str)] = &[("Content-Encoding", "gzip")];
             let br: &[(&str, &str)] = &[("Content-Encoding", "br")];
             let none: &[(&str, &str)] = &[];
-            let cases: [(&str, &[(&str, &str)], &[u8], u16); 14] = [
+            let cases: [Case<'_>; 14] = [
                 ("no body", none, b"", 400),
                 ("no JSON", none, b"rubbish", 400),
                 (

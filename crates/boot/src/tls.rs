@@ -162,7 +162,7 @@ impl Certificate {
                 Ok(()) => tracing::info!("certificate reloaded"),
                 // The pair may be half replaced: the next change is looked at again.
                 Err(error) => {
-                    tracing::error!(error = %format!("{error:#}"), "the old certificate stays")
+                    tracing::error!(error = %format!("{error:#}"), "the old certificate stays");
                 }
             }
         }

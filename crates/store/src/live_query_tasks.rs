@@ -86,21 +86,21 @@ pub async fn take(
 
 /// A node's answer to one live query.
 #[derive(Debug)]
-pub struct Answer<'a> {
+pub struct Answer {
     /// The query's id on the wire.
-    pub wire_id: &'a str,
+    pub wire_id: String,
     /// Did it run?
     pub succeeded: bool,
     /// As the node says; absent before osquery 2.1.2.
     pub status: Option<i32>,
     /// The error, if any.
-    pub message: &'a str,
+    pub message: String,
     /// What it cost, as the node measured.
     pub stats: Option<serde_json::Value>,
     /// How many rows.
     pub row_count: i32,
     /// The rows as a JSON array, columns in the order of the SELECT.
-    pub rows: &'a str,
+    pub rows: String,
 }
 
 /// Stores an answer. The first one counts: a second one, an unknown id and a node that was never asked change nothing.
@@ -110,7 +110,7 @@ pub struct Answer<'a> {
 pub async fn put_answer(
     conn: &mut Conn,
     node: NodeId,
-    answer: &Answer<'_>,
+    answer: &Answer,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let state = if answer.succeeded { "done" } else { "failed" };

@@ -57,6 +57,28 @@ pub async fn insert(
     Ok(())
 }
 
+/// Revokes keys of a node that nobody has used since `before`, so that a node which enrolls at every start does not pile them up.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn revoke_unused(conn: &mut Conn, node: NodeId, before: DateTime<Utc>, now: DateTime<Utc>) -> Result<()> {
+    // Asked first, because even an update of no rows bumps the generation, and every api would read all keys anew.
+    let unused = sqlx::query_scalar!(
+        r#"
+        SELECT id FROM node_keys
+        WHERE node_id = $1 AND revoked_at IS NULL AND coalesce(last_used_at, created_at) < $2
+        "#,
+        node.0,
+        before
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    if !unused.is_empty() {
+        sqlx::query!("UPDATE node_keys SET revoked_at = $2 WHERE id = ANY ($1)", &unused, now).execute(conn).await?;
+    }
+    Ok(())
+}
+
 /// Looks a key up.
 ///
 /// # Errors

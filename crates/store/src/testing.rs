@@ -34,6 +34,19 @@ impl TestDb {
             "OSTIARY_TEST_DATABASE_URL names no Postgres; run the tests by script/test, or by `script/test shell` for a shell with one",
         );
         let template = TEMPLATE.get_or_init(|| make_template(server.clone())).await;
+        Self::copy(server, template).await
+    }
+
+    /// Makes a database in another server than that of the other tests: one which a test may stop.
+    ///
+    /// # Panics
+    /// The server cannot be used.
+    pub async fn at(server: &str) -> Self {
+        let template = make_template(server.to_owned()).await;
+        Self::copy(server.to_owned(), &template).await
+    }
+
+    async fn copy(server: String, template: &str) -> Self {
         let name = format!(
             "ostiary_test_{}_{}",
             std::process::id(),
@@ -71,6 +84,25 @@ impl TestDb {
         Db::prepare(&Options::at(self.url(Some(role))), role).expect("the URL was just made")
     }
 
+    /// Runs statements as the owner.
+    ///
+    /// # Panics
+    /// Postgres refuses one.
+    pub async fn execute(&self, sql: &str) {
+        let mut conn = self.db.acquire().await.expect("the test server can be reached");
+        execute(&mut conn, sql).await;
+    }
+
+    /// The first column of every row, as text.
+    ///
+    /// # Panics
+    /// Postgres refuses the query, or the column is no text (cast it) or null.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let mut conn = self.db.acquire().await.expect("the test server can be reached");
+        let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut *conn).await;
+        rows.expect("the query is right and gives texts")
+    }
+
     /// Closes and drops the database. Databases of a test that panicked stay until the server goes, which script/test does.
     pub async fn drop(self) {
         self.db.close().await;
@@ -79,6 +111,14 @@ impl TestDb {
             let _ = admin.execute(sqlx::AssertSqlSafe(sql)).await;
         }
     }
+}
+
+/// Runs statements on a connection or in a transaction, e.g. to hold a lock.
+///
+/// # Panics
+/// Postgres refuses one.
+pub async fn execute(conn: &mut crate::Conn, sql: &str) {
+    conn.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.expect("the statements are right");
 }
 
 /// Makes, or finds, the migrated template of exactly these migrations. Several test processes may come at once.

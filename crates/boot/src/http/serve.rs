@@ -196,15 +196,11 @@ async fn connection(
     let _ = socket.set_nodelay(true);
     match acceptor {
         None => {
-            serve_requests(
-                &door,
-                socket,
-                Peer {
-                    address,
-                    certificate: None,
-                },
-            )
-            .await
+            let peer = Peer {
+                address,
+                certificate: None,
+            };
+            serve_requests(&door, socket, peer).await;
         }
         Some(acceptor) => {
             let limit = Duration::from_secs(door.options.handshake_timeout_seconds);
