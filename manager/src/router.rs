@@ -154,6 +154,10 @@ fn config_routes() -> Router<App> {
         .route("/packs", get(pages::packs::list).post(pages::packs::create))
         .route("/packs/new", get(pages::packs::new))
         .route(
+            "/packs/import",
+            get(pages::packs::import_form).post(pages::packs::import),
+        )
+        .route(
             "/packs/{id}",
             get(pages::packs::show).post(pages::packs::update),
         )

@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 
 use ostiary_domain::ids::{AlertId, DeliveryId, DestinationId, FindingId};
-use ostiary_outputs::destinations::{Destination, Input, KINDS, Kind};
+use ostiary_outputs::destinations::{Destination, Input, KINDS, Kind, SEAL_PURPOSE};
 use ostiary_outputs::{Alert, AlertKind, Message, NodeOfAlert, Outbound, RuleOfAlert, SendError};
 use ostiary_store::destinations::{self, DestinationValues};
 use ostiary_store::{Conn, Db};
 use serde_json::{Map, Value, json};
 
 use super::audit::{Change, record};
-use super::validate::{Check, taken};
+use super::validate::{Check, sentence, taken};
 use crate::auth::{Admin, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
-
-/// For what settings are sealed; the worker opens them with the same word.
-pub const PURPOSE: &str = "destination";
 
 const NAME_TAKEN: &str = "There is already a destination of this name.";
 
@@ -92,7 +89,7 @@ fn validate(
     check.done()?;
     let destination = kind
         .read(&settings)
-        .map_err(|error| Error::field("form", error.to_string()))?;
+        .map_err(|error| Error::field("form", sentence(&error)))?;
     Ok(Checked {
         name,
         settings,
@@ -117,7 +114,7 @@ fn seal(app: &App, settings: &Value) -> Vec<u8> {
     app.settings
         .keys
         .destinations
-        .seal(PURPOSE, settings.to_string().as_bytes())
+        .seal(SEAL_PURPOSE, settings.to_string().as_bytes())
 }
 
 /// The settings of a destination, opened.
@@ -132,7 +129,12 @@ pub async fn open_settings(
     let sealed = destinations::find_sealed(conn, id)
         .await?
         .ok_or(Error::NotFound)?;
-    let opened = app.settings.keys.destinations.open(PURPOSE, &sealed).ok();
+    let opened = app
+        .settings
+        .keys
+        .destinations
+        .open(SEAL_PURPOSE, &sealed)
+        .ok();
     opened.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
         Error::Refused("The settings were sealed with another key than [keys] destinations of today: make the destination anew.".to_owned())
     })

@@ -13,7 +13,7 @@ pub mod findings;
 pub mod live_queries;
 pub mod nodes;
 pub mod options;
-//PI pub mod pack_import;
+pub mod pack_import;
 pub mod packs;
 pub mod queries;
 pub mod rules;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::audit::{Change, record};
-use super::validate::{Check, taken, words};
+use super::validate::{Check, sentence, taken, words};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
@@ -120,7 +120,7 @@ fn validate(draft: &RuleDraft) -> Result<RuleValues> {
     if !conditions.is_null()
         && let Err(error) = parse(&conditions)
     {
-        check.wrong("conditions", error.to_string());
+        check.wrong("conditions", sentence(&error));
     }
     let runbook_url = check.line("runbook_url", &draft.runbook_url, 2000);
     if !(runbook_url.is_empty()

@@ -85,13 +85,7 @@ impl Check {
     pub fn target(&mut self, field: &str, text: &str) -> String {
         let text = self.line(field, text, 2000);
         if let Err(error) = Target::parse(&text) {
-            let sentence = error.to_string();
-            let mut letters = sentence.chars();
-            let capital = letters
-                .next()
-                .map(|first| first.to_uppercase().to_string())
-                .unwrap_or_default();
-            self.wrong(field, format!("{capital}{}.", letters.as_str()));
+            self.wrong(field, sentence(&error));
         }
         text
     }
@@ -199,6 +193,17 @@ impl Check {
             Err(Error::Invalid(self.errors))
         }
     }
+}
+
+/// An error's words as a sentence beside a field.
+pub fn sentence(error: &impl std::fmt::Display) -> String {
+    let words = error.to_string();
+    let mut letters = words.chars();
+    let capital = letters
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!("{capital}{}.", letters.as_str().trim_end_matches('.'))
 }
 
 /// Lines that are not empty, trimmed.

@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use ostiary_domain::ids::UserId;
 use ostiary_store::{
-    destinations as destination_store, enroll_secrets as secret_store, rule_edits,
-    users as user_store,
+    destinations as destination_store, enroll_secrets as secret_store, packs as pack_store,
+    rule_edits, users as user_store,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::actions::api_tokens::{self, TokenDraft};
 use crate::actions::destinations::{self, DestinationDraft};
 use crate::actions::enroll_secrets::{self, SecretDraft};
+use crate::actions::pack_import::{self, ImportDraft};
 use crate::actions::rules::{self, RuleDraft};
 use crate::actions::users::{self, UserDraft};
 use crate::auth::{Admin, Edit, Permit};
@@ -36,6 +37,8 @@ pub(super) enum Command {
     CreateDestination(CreateDestination),
     /// Make a rule out of a JSON file with the fields of the rule's form.
     CreateRule(CreateRule),
+    /// Import an osquery .conf or pack file.
+    ImportPack(ImportPack),
 }
 
 #[derive(Debug, Args)]
@@ -106,16 +109,34 @@ pub(super) struct CreateDestination {
     /// Leave a destination of this name alone.
     #[arg(long)]
     if_missing: bool,
+    /// Change a destination of this name instead.
+    #[arg(long, conflicts_with = "if_missing")]
+    replace: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CreateRule {
-    /// JSON: name, description, severity, conditions, scope, entity_columns, on_baseline, max_age_seconds, runbook_url.
+    /// JSON: name, description, severity, conditions, scope, entity_columns, on_baseline, max_age_seconds, runbook_url, destinations.
     file: PathBuf,
-    /// Names of destinations; may be given more than once.
+    /// Names of further destinations; may be given more than once.
     #[arg(long)]
     destination: Vec<String>,
     /// Leave a rule of this name alone.
+    #[arg(long)]
+    if_missing: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportPack {
+    /// osquery's .conf, or a pack.
+    file: PathBuf,
+    /// Tag expression: which nodes get it; all without.
+    #[arg(long, default_value = "")]
+    target: String,
+    /// For a pack file; its file name without.
+    #[arg(long)]
+    name: Option<String>,
+    /// Do nothing if there is a pack of that name.
     #[arg(long)]
     if_missing: bool,
 }
@@ -128,6 +149,7 @@ impl Command {
             Self::CreateEnrollSecret(arguments) => create_enroll_secret(app, arguments).await,
             Self::CreateDestination(arguments) => create_destination(app, arguments).await,
             Self::CreateRule(arguments) => create_rule(app, arguments).await,
+            Self::ImportPack(arguments) => import_pack(app, arguments).await,
         }
     }
 }
@@ -249,12 +271,19 @@ async fn create_destination(app: &App, arguments: CreateDestination) -> anyhow::
         enabled: true,
         fields,
     };
-    println!(
-        "{}",
-        destinations::create(app, &Permit::<Admin>::for_command(), &draft)
+    let permit = Permit::<Admin>::for_command();
+    let id = match known.filter(|_| arguments.replace) {
+        Some(id) => {
+            destinations::update(app, &permit, id, &draft)
+                .await
+                .map_err(explain)?;
+            id
+        }
+        None => destinations::create(app, &permit, &draft)
             .await
-            .map_err(explain)?
-    );
+            .map_err(explain)?,
+    };
+    println!("{id}");
     Ok(())
 }
 
@@ -276,6 +305,9 @@ struct RuleFile {
     max_age_seconds: Option<i64>,
     #[serde(default)]
     runbook_url: String,
+    /// By name.
+    #[serde(default)]
+    destinations: Vec<String>,
 }
 
 async fn create_rule(app: &App, arguments: CreateRule) -> anyhow::Result<()> {
@@ -288,7 +320,7 @@ async fn create_rule(app: &App, arguments: CreateRule) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut destinations = Vec::new();
-    for name in &arguments.destination {
+    for name in file.destinations.iter().chain(&arguments.destination) {
         match destination_store::find_id(&mut conn, name).await? {
             Some(id) => destinations.push(id.to_string()),
             None => bail!("there is no destination {name}"),
@@ -317,5 +349,33 @@ async fn create_rule(app: &App, arguments: CreateRule) -> anyhow::Result<()> {
             .await
             .map_err(explain)?
     );
+    Ok(())
+}
+
+async fn import_pack(app: &App, arguments: ImportPack) -> anyhow::Result<()> {
+    let bytes =
+        std::fs::read(&arguments.file).with_context(|| format!("{}", arguments.file.display()))?;
+    let stem = arguments
+        .file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let name = arguments.name.unwrap_or(stem);
+    if arguments.if_missing
+        && pack_store::find_id(&mut *app.db.acquire().await?, &name)
+            .await?
+            .is_some()
+    {
+        return Ok(());
+    }
+    let draft = ImportDraft {
+        name,
+        target: arguments.target,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    let report = pack_import::import(app, &Permit::<Edit>::for_command(), &draft)
+        .await
+        .map_err(explain)?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
 }

@@ -471,7 +471,7 @@ async fn what_is_secret_in_a_destination_is_never_shown_again() {
         ("name", "mail"),
         ("server", "127.0.0.1"),
         ("port", "2525"),
-        ("encryption", "none"),
+        ("encryption", "tls"),
         ("username", "u"),
         ("password", "hunter2-hunter2"),
         ("from", "a@example.com"),

@@ -21,6 +21,7 @@ const ALWAYS: &[&str] = &[
     "/unreadable",
     "/packs",
     "/packs/new",
+    "/packs/import",
     "/queries",
     "/queries/new",
     "/file-paths",

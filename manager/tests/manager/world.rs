@@ -235,6 +235,32 @@ impl<'w> Browser<'w> {
         answer
     }
 
+    /// Sends a multipart form with a file.
+    pub(crate) async fn upload(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        file: (&str, &str),
+    ) -> Answer {
+        let csrf = self.csrf.clone();
+        let mut body = String::new();
+        for (name, value) in fields.iter().copied().chain([("csrf", csrf.as_str())]) {
+            body.push_str(&format!(
+                "--line\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            ));
+        }
+        let (name, text) = file;
+        body.push_str(&format!(
+            "--line\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n{text}\r\n--line--\r\n"
+        ));
+        let request = Request::post(path)
+            .header(header::COOKIE, &self.cookie)
+            .header(header::CONTENT_TYPE, "multipart/form-data; boundary=line");
+        self.world
+            .send(request.body(Body::from(body)).unwrap())
+            .await
+    }
+
     pub(crate) async fn sign_in(&mut self, name: &str, password: &str) -> Answer {
         self.get("/sign-in").await;
         let answer = self
