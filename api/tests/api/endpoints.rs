@@ -452,3 +452,89 @@ async fn a_missing_partition_is_made_by_whoever_needs_it() {
     assert_eq!(answer.json(), json!({"node_invalid": false}));
     api.stop().await;
 }
+
+#[tokio::test]
+async fn of_two_processes_one_hands_out_a_live_query_and_a_lost_offer_is_made_again() {
+    let api = Api::start().await;
+    let key = api.enroll("web-1").await;
+    api.db
+        .execute(
+            "INSERT INTO live_queries (id, wire_id, sql, target, created_at, expires_at, cancelled_at) VALUES
+             ('00000000-0000-7000-8000-000000000001', 'open', 'SELECT 1', 'platform:linux', now(), now() + interval '1 hour', NULL),
+             ('00000000-0000-7000-8000-000000000002', 'others', 'SELECT 2', 'platform:darwin', now(), now() + interval '1 hour', NULL),
+             ('00000000-0000-7000-8000-000000000003', 'expired', 'SELECT 3', '*', now(), now() - interval '1 s', NULL),
+             ('00000000-0000-7000-8000-000000000004', 'cancelled', 'SELECT 4', '*', now(), now() + interval '1 hour', now())",
+        )
+        .await;
+    let ask = async |address| {
+        let body = json!({"node_key": key}).to_string();
+        post(address, "/distributed/read", &[], body.as_bytes())
+            .await
+            .json()
+    };
+    let handed_out = json!({"queries": {"open": "SELECT 1"}, "node_invalid": false});
+    let nothing = json!({"node_invalid": false});
+    let (one, other) = (api.beside().await, api.beside().await);
+    let (a, b) = tokio::join!(ask(one.address), ask(other.address));
+    assert_eq!(
+        [&a, &b]
+            .map(|answer| *answer == handed_out)
+            .iter()
+            .filter(|got| **got)
+            .count(),
+        1,
+        "{a} {b}"
+    );
+    assert!(a == nothing || b == nothing, "{a} {b}");
+    api.db
+        .execute("UPDATE live_query_tasks SET offered_at = now() - interval '4 minutes'")
+        .await;
+    let later = api.beside().await;
+    assert_eq!(ask(later.address).await, handed_out);
+    assert_eq!(ask(later.address).await, nothing);
+    let offers = api
+        .db
+        .texts("SELECT state || ' ' || offers FROM live_query_tasks")
+        .await;
+    assert_eq!(offers, ["offered 2"]);
+    for process in [one, other, later] {
+        process.stop().await;
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_edited_pack_reaches_the_nodes_that_it_is_meant_for() {
+    let api = Api::start().await;
+    let key = api.enroll("web-1").await;
+    let before = api.post("/config", json!({"node_key": key})).await.body;
+    api.db
+        .execute(
+            "INSERT INTO packs (id, name, target, created_at, updated_at) VALUES
+             ('00000000-0000-7000-8000-000000000001', 'it', 'platform:linux', now(), now()),
+             ('00000000-0000-7000-8000-000000000002', 'mac', 'platform:darwin', now(), now());
+             INSERT INTO queries (id, pack_id, name, sql, interval_seconds, created_at, updated_at) VALUES
+             (gen_random_uuid(), '00000000-0000-7000-8000-000000000001', 'usb', 'SELECT * FROM usb_devices', 60, now(), now())",
+        )
+        .await;
+    let started = std::time::Instant::now();
+    let after = loop {
+        let answer = api.post("/config", json!({"node_key": key})).await;
+        if answer.body != before {
+            break answer.json();
+        }
+        assert!(
+            started.elapsed().as_secs() < 5,
+            "the change does not arrive"
+        );
+    };
+    let usb = json!({"queries": {"usb": {"query": "SELECT * FROM usb_devices", "interval": 60}}});
+    assert_eq!(after["packs"]["it"], usb);
+    assert!(after["packs"].get("mac").is_none(), "{after}");
+    api.eventually(
+        "SELECT (document::json->'packs'->'it' IS NOT NULL)::text FROM node_configs JOIN config_documents ON hash = document_hash",
+        &["true"],
+    )
+    .await;
+    api.stop().await;
+}

@@ -52,7 +52,36 @@ pub(crate) fn settings(database_url: &str) -> Settings {
     serde_json::from_value(settings).unwrap()
 }
 
+/// A further api process on the same database.
+pub(crate) struct Beside {
+    pub(crate) address: SocketAddr,
+    running: ostiary_api::Running,
+    shutdown: CancellationToken,
+}
+
+impl Beside {
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.stopped().await.unwrap();
+    }
+}
+
 impl Api {
+    pub(crate) async fn beside(&self) -> Beside {
+        let shutdown = CancellationToken::new();
+        let settings = settings(&self.db.url(Some("ostiary_api")));
+        let running = ostiary_api::start(settings, shutdown.clone())
+            .await
+            .unwrap();
+        running.app.load().await.unwrap();
+        let address = running.plain_address.unwrap();
+        Beside {
+            address,
+            running,
+            shutdown,
+        }
+    }
+
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
