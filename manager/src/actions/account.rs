@@ -31,7 +31,7 @@ pub async fn change_password(
     sessions::delete_of_user(
         &mut tx,
         id,
-        visitor.session_hash().as_ref().map(|hash| hash.as_slice()),
+        visitor.session_hash().as_ref().map(<[u8; 32]>::as_slice),
     )
     .await?;
     let name = permit.actor().name.clone();

@@ -88,7 +88,7 @@ fn validate(draft: &OptionDraft) -> Result<OptionValues> {
     let value = serde_json::from_str(&typed).unwrap_or_else(|_| Value::from(typed.as_str()));
     match &value {
         Value::String(text) if text.is_empty() => {
-            check.wrong("value", "osquery skips an empty value.")
+            check.wrong("value", "osquery skips an empty value.");
         }
         Value::Number(number) if !number.is_i64() && !number.is_u64() => {
             check.wrong(
@@ -98,7 +98,7 @@ fn validate(draft: &OptionDraft) -> Result<OptionValues> {
         }
         Value::String(_) | Value::Number(_) | Value::Bool(_) => {}
         Value::Null | Value::Array(_) | Value::Object(_) => {
-            check.wrong("value", "A text, a whole number, true or false is needed.")
+            check.wrong("value", "A text, a whole number, true or false is needed.");
         }
     }
     let target = check.target("target", &draft.target);

@@ -281,7 +281,7 @@ impl Import<'_> {
                         &values,
                         now,
                     )
-                    .await?
+                    .await?;
                 }
             }
             self.report.queries += 1;
@@ -337,7 +337,7 @@ impl Import<'_> {
                         &values,
                         now,
                     )
-                    .await?
+                    .await?;
                 }
             }
             self.report.options += 1;
@@ -413,7 +413,7 @@ impl Import<'_> {
                         &values,
                         now,
                     )
-                    .await?
+                    .await?;
                 }
             }
             self.report.file_paths += 1;

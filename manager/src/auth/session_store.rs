@@ -43,6 +43,10 @@ fn to_row(record: &Record) -> Result<(Option<UserId>, SessionRecord)> {
     Ok((user, SessionRecord { data, expires_at }))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn backend(error: ostiary_store::Error) -> Error {
     Error::Backend(error.to_string())
 }

@@ -78,7 +78,7 @@ fn kind_of(name: &str) -> Result<&'static Kind> {
 fn context(
     known: Option<(DestinationId, &str)>,
     kind: &Kind,
-    form: Value,
+    form: &Value,
     errors: &FieldErrors,
 ) -> Value {
     let known = known.map(|(id, name)| json!({"id": id, "name": name}));
@@ -189,7 +189,7 @@ pub(crate) async fn new(
     let context = context(
         None,
         kind,
-        form(kind, &empty, &Map::new()),
+        &form(kind, &empty, &Map::new()),
         &FieldErrors::default(),
     );
     Page {
@@ -223,7 +223,7 @@ pub(crate) async fn create(
             let context = context(
                 None,
                 kind,
-                form(kind, &typed, &Map::new()),
+                &form(kind, &typed, &Map::new()),
                 &error.into_fields()?,
             );
             Page {
@@ -250,7 +250,12 @@ pub(crate) async fn edit(
     drop(conn);
     let kind = kind_of(&line.kind)?;
     let shown = form(kind, &draft_of(&line, kind, &stored), &stored);
-    let context = context(Some((id, &line.name)), kind, shown, &FieldErrors::default());
+    let context = context(
+        Some((id, &line.name)),
+        kind,
+        &shown,
+        &FieldErrors::default(),
+    );
     Page {
         template: FORM,
         title: &format!("Edit {}", line.name),
@@ -280,7 +285,7 @@ pub(crate) async fn update(
             let context = context(
                 Some((id, &line.name)),
                 kind,
-                form(kind, &typed, &stored),
+                &form(kind, &typed, &stored),
                 &error.into_fields()?,
             );
             let title = format!("Edit {}", line.name);

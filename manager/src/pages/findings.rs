@@ -246,7 +246,7 @@ fn timeline(finding: &FindingRecord, deliveries: &[DeliveryRecord]) -> Vec<Value
             ),
         });
     }
-    entries.sort_by(|a, b| b.0.cmp(&a.0));
+    entries.sort_by_key(|(at, _, _)| std::cmp::Reverse(*at));
     entries
         .into_iter()
         .map(|(at, icon, text)| json!({"at": at, "icon": icon, "text": text}))

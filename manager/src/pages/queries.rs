@@ -77,7 +77,7 @@ impl Place {
         }))
     }
 
-    async fn new(self, app: App, visitor: Visitor) -> Result<Response> {
+    async fn form(self, app: App, visitor: Visitor) -> Result<Response> {
         let form = QueryDraft {
             interval_seconds: "3600".to_owned(),
             kind: "differential".to_owned(),
@@ -225,7 +225,7 @@ pub(crate) async fn new(
         pack: None,
         query: None,
     }
-    .new(app, visitor)
+    .form(app, visitor)
     .await
 }
 
@@ -302,7 +302,7 @@ pub(crate) async fn new_in_pack(
         pack: Some(pack),
         query: None,
     }
-    .new(app, visitor)
+    .form(app, visitor)
     .await
 }
 

@@ -102,10 +102,7 @@ fn rows_of(event: &EventRecord, range: std::ops::Range<usize>) -> Vec<Value> {
         .map(|index| {
             let row = rows.get(index);
             let of_row = |name: &str| row.and_then(|row| row.get(name)).cloned().unwrap_or(Value::Null);
-            let action = match row.and_then(|row| row["action"].as_str()) {
-                Some(action) => action,
-                None => "snapshot",
-            };
+            let action = row.and_then(|row| row["action"].as_str()).unwrap_or("snapshot");
             json!({
                 "id": format!("{}.{index}", event.id), "node_id": event.node_id, "query": event.query_name, "action": action,
                 "unix_time": event.unix_time, "occurred_at": event.occurred_at, "received_at": event.received_at,

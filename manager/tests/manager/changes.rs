@@ -119,7 +119,8 @@ async fn a_pack_is_made_changed_and_deleted_by_its_name() {
 async fn the_parts_of_a_config_are_made_and_changed() {
     let world = World::new().await;
     let mut browser = world.browser_as("editor").await;
-    let made: [(&str, &[(&str, &str)], &str); 5] = [
+    type Made<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let made: [Made<'_>; 5] = [
         (
             "/file-paths",
             &[

@@ -1,5 +1,10 @@
 //! The manager's router on a real database, as the role that it has in production.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
 mod access;
 mod changes;
 mod configs;
