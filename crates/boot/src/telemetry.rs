@@ -32,7 +32,9 @@ pub fn start(options: &Options) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_target(true);
+        .with_target(true)
+        // Colours are for people, not for files.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let started = match options.format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

@@ -188,6 +188,13 @@ impl Postgres {
             .await;
     }
 
+    /// Ends it as a crash would: no checkpoint, so the next start replays the log.
+    pub async fn crash(self) {
+        self.process
+            .stop(Signal::QUIT, Duration::from_secs(30))
+            .await;
+    }
+
     /// A URL without the password, which would be seen in the list of processes.
     fn bare_url(&self, database: &str) -> String {
         format!("postgres://{OWNER}@127.0.0.1:{}/{database}", self.port)

@@ -346,7 +346,7 @@ fn fleet(choices: &Choices, ground: &Ground) -> Recipe {
         "--state".into(),
         path(ground.data.join("fleet")),
         "--ledger".into(),
-        path(ground.data.join("fleet/ledger.jsonl")),
+        path(ground.data.join("fleet-ledger.jsonl")),
         "--control".into(),
         path(ground.data.join("fleet.sock")),
         "--drift".into(),
