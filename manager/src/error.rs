@@ -99,6 +99,9 @@ impl Error {
             Self::Invalid(_) | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(error) if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Session(tower_sessions::session::Error::Store(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Store(_) | Self::Session(_) | Self::View(_) | Self::Internal(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -110,7 +113,7 @@ impl Error {
         match self {
             Self::Forbidden(sentence) | Self::Refused(sentence) => Some(sentence.clone()),
             Self::Invalid(errors) => errors.0.values().next().cloned(),
-            Self::Store(error) if error.is_temporary() => {
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some("The database cannot be reached at the moment. Nothing was changed; try again in a minute.".to_owned())
             }
             _ => None,
@@ -132,7 +135,14 @@ impl IntoResponse for Error {
         if status.is_server_error() {
             tracing::error!(error = format!("{self:#}"), "a request failed");
         }
-        let mut response = (status, status.canonical_reason().unwrap_or("error")).into_response();
+        let sentence = self.sentence();
+        // Read only where no layer turns it into a page or a problem: outside of the sessions.
+        let text = sentence
+            .as_deref()
+            .or(status.canonical_reason())
+            .unwrap_or("error")
+            .to_owned();
+        let mut response = (status, text).into_response();
         let retry_after = match &self {
             Self::TooMany { retry_after } => Some(*retry_after),
             _ => None,
@@ -142,7 +152,6 @@ impl IntoResponse for Error {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        let sentence = self.sentence();
         let fields = match self {
             Self::Invalid(errors) => Some(errors),
             _ => None,

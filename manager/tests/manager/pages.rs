@@ -219,3 +219,31 @@ async fn every_answer_is_hardened() {
     assert_eq!(browser.get("/readyz").await.status, StatusCode::OK);
     world.end().await;
 }
+
+#[tokio::test]
+async fn without_the_database_every_answer_says_so() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("viewer").await;
+    let token = world.token("viewer").await;
+    world.app.db.close().await;
+    let page = browser.get("/nodes").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        page.body.contains("database cannot be reached"),
+        "{}",
+        page.body
+    );
+    let rest = world.get_json("/api/v1/nodes", &token).await;
+    assert_eq!(rest.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        rest.json()["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("database"))
+    );
+    assert_eq!(
+        browser.get("/readyz").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(browser.get("/healthz").await.status, StatusCode::OK);
+    world.end().await;
+}
