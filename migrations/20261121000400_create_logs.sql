@@ -101,6 +101,8 @@ CREATE TABLE present_rows (
     snapshot boolean NOT NULL DEFAULT false,
     -- false while rows are only known in part (no full set that can be trusted has come yet)
     complete boolean NOT NULL DEFAULT false,
+    -- when the latest part came of a full set that may go on in the next post
+    unsettled_at timestamptz,
     content_hash bytea NOT NULL,
     row_count integer NOT NULL,
     -- state of the algorithm beside the rows (an unfinished full set, ...)
@@ -112,6 +114,7 @@ CREATE TABLE present_rows (
 ) WITH (fillfactor = 70, toast_tuple_target = 256);
 ALTER TABLE present_rows ALTER COLUMN rows SET STORAGE EXTERNAL;
 CREATE INDEX present_rows_query_name_id_idx ON present_rows (query_name_id);
+CREATE INDEX present_rows_unsettled_idx ON present_rows (node_id) WHERE unsettled_at IS NOT NULL;
 
 CREATE TABLE status_logs (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -161,7 +164,8 @@ BEGIN
     IF parent NOT IN ('log_batches', 'events', 'status_logs') THEN
         RAISE EXCEPTION 'no partitioned table %', parent;
     END IF;
-    IF day < current_date - 1 OR day > current_date + 31 THEN
+    -- Posts that waited long for a worker still need the days on which they came.
+    IF day > current_date + 31 OR day < current_date - (SELECT greatest(31, keep_days) FROM retention WHERE table_name = parent) THEN
         RAISE EXCEPTION 'no partition for %: too far from today', day;
     END IF;
     IF to_regclass(partition_name) IS NOT NULL THEN

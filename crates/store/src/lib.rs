@@ -5,6 +5,7 @@
 //!
 //! No outbound call is made while a transaction is open (invariant I7).
 
+pub mod alerts;
 pub mod api_tokens;
 pub mod audit;
 pub mod checkins;
@@ -12,14 +13,18 @@ pub mod config_parts;
 pub mod configs;
 mod db;
 pub mod decorators;
+pub mod deliveries;
 pub mod delivery_lists;
 pub mod destinations;
 pub mod enroll_secrets;
 pub mod enrollment;
 mod error;
 pub mod event_lists;
+pub mod events;
+pub mod facts;
 pub mod file_paths;
 pub mod finding_lists;
+pub mod findings;
 pub mod live_queries;
 pub mod live_query_tasks;
 pub mod log_batches;
@@ -32,13 +37,24 @@ pub mod overview;
 pub mod packed;
 pub mod packs;
 pub mod page;
+pub mod partitions;
+pub mod pending;
+pub mod post_fingerprints;
+pub mod present_rows;
 pub mod queries;
+pub mod query_names;
+pub mod reporting_nodes;
 pub mod rule_edits;
+pub mod rules;
 pub mod sessions;
+pub mod status_logs;
 pub mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod unreadable;
+pub mod upkeep;
 pub mod users;
+pub mod vitals;
 
 pub use db::{Conn, Db, Generations, MIGRATIONS, Options, Tx, generations};
 pub use error::{Error, Result};

@@ -1,0 +1,157 @@
+//! Findings as rules open them and count on them. People read and settle them through `finding_lists`.
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::ids::{FindingId, NodeId, RuleId};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Conn, Result};
+
+/// How many of the latest matches are kept beside the first.
+pub const LATEST_KEPT: i64 = 20;
+
+/// Rows that matched one rule on one node about one entity, in one post.
+#[derive(Debug)]
+pub struct Matched<'a> {
+    /// The id it gets if it opens.
+    pub id: FindingId,
+    /// Which rule.
+    pub rule_id: RuleId,
+    /// Its name.
+    pub rule_name: &'a str,
+    /// Its severity.
+    pub severity: &'a str,
+    /// Which node.
+    pub node_id: NodeId,
+    /// What people call it.
+    pub node_name: &'a str,
+    /// What on the node it is about, for people.
+    pub entity: &'a str,
+    /// The same, for machines.
+    pub entity_hash: &'a [u8],
+    /// The rows, never none, in order; of very many the first and the latest will do.
+    pub matches: &'a [Match],
+    /// How many there were.
+    pub count: i64,
+    /// By the server's clock.
+    pub matched_at: DateTime<Utc>,
+    /// The post; `None` for facts.
+    pub batch_id: Option<i64>,
+}
+
+/// A row that matched, copied: events go with their partition.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// The query, as the node names it.
+    pub query_name: String,
+    /// `added`, `removed`, `snapshot` or `triggered`.
+    pub action: &'static str,
+    /// The row.
+    pub columns: Value,
+    /// When, by the node's clock, clamped.
+    pub occurred_at: DateTime<Utc>,
+}
+
+/// What matches have led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upserted {
+    /// A new finding.
+    Opened(FindingId),
+    /// They were counted on one that was open.
+    Counted(FindingId),
+    /// The rule is gone or off by now.
+    RuleGone,
+}
+
+/// Opens a finding, or counts on the one that is open. The first match and the latest 20 are kept.
+///
+/// # Errors
+/// Postgres failed.
+///
+/// # Panics
+/// There are no matches.
+pub async fn upsert(conn: &mut Conn, matched: &Matched<'_>) -> Result<Upserted> {
+    let first = matched.matches.first().expect("a finding needs a match");
+    let row = sqlx::query!(
+        r#"
+        WITH rule AS (SELECT id FROM rules WHERE id = $2 AND enabled FOR KEY SHARE)
+        INSERT INTO findings AS f (id, rule_id, rule_name, node_id, node_name, entity_hash, entity, severity, state, query_name,
+            opened_at, last_matched_at, match_count, last_batch_id)
+        SELECT $1, rule.id, $3, $4, $5, $6, $7, $8, 'open', $9, $10, $10, $11, $12 FROM rule
+        ON CONFLICT (rule_id, node_id, entity_hash) WHERE state <> 'resolved' DO UPDATE SET
+            last_matched_at = greatest(f.last_matched_at, excluded.last_matched_at),
+            match_count = f.match_count + excluded.match_count,
+            last_batch_id = excluded.last_batch_id
+        RETURNING id
+        "#,
+        matched.id.0,
+        matched.rule_id.0,
+        matched.rule_name,
+        matched.node_id.0,
+        matched.node_name,
+        matched.entity_hash,
+        matched.entity,
+        matched.severity,
+        first.query_name,
+        matched.matched_at,
+        matched.count,
+        matched.batch_id
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(row) = row else {
+        return Ok(Upserted::RuleGone);
+    };
+    insert_matches(conn, row.id, matched).await?;
+    if row.id == matched.id.0 {
+        Ok(Upserted::Opened(matched.id))
+    } else {
+        Ok(Upserted::Counted(FindingId(row.id)))
+    }
+}
+
+async fn insert_matches(conn: &mut Conn, finding: Uuid, matched: &Matched<'_>) -> Result<()> {
+    // Of thousands at once nobody reads more than are kept.
+    let most = usize::try_from(LATEST_KEPT).expect("a handful");
+    let skipped = matched.matches.len().saturating_sub(most).max(1);
+    let kept = matched.matches[..1]
+        .iter()
+        .chain(matched.matches.get(skipped..).unwrap_or_default());
+    let kept: Vec<&Match> = kept.collect();
+    let names: Vec<&str> = kept.iter().map(|one| one.query_name.as_str()).collect();
+    let actions: Vec<&str> = kept.iter().map(|one| one.action).collect();
+    // As text: a detour by jsonb would reorder the columns.
+    let columns: Vec<String> = kept.iter().map(|one| one.columns.to_string()).collect();
+    let times: Vec<DateTime<Utc>> = kept.iter().map(|one| one.occurred_at).collect();
+    sqlx::query!(
+        r#"
+        INSERT INTO finding_matches (finding_id, matched_at, occurred_at, query_name, action, columns, batch_id)
+        SELECT $1, $2, occurred_at, query_name, action, columns::json, $3
+        FROM unnest($4::timestamptz[], $5::text[], $6::text[], $7::text[]) WITH ORDINALITY
+            AS new (occurred_at, query_name, action, columns, position)
+        ORDER BY position
+        "#,
+        finding,
+        matched.matched_at,
+        matched.batch_id,
+        &times,
+        &names as &[&str],
+        &actions as &[&str],
+        &columns
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        r#"
+        DELETE FROM finding_matches WHERE finding_id = $1
+            AND id > (SELECT min(id) FROM finding_matches WHERE finding_id = $1)
+            AND id < (SELECT min(id) FROM (
+                SELECT id FROM finding_matches WHERE finding_id = $1 ORDER BY id DESC LIMIT $2) latest)
+        "#,
+        finding,
+        LATEST_KEPT
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! The work not yet done: posts to decode and facts to judge. The truth of the queue; Redis only rings.
+//!
+//! **Invariant:** the rows of one node are worked in the order of their ids, by one transaction at a time. Whoever takes rows holds
+//! the advisory lock of their node until its transaction ends ([`lock_nodes`]).
+
+use std::io::Read as _;
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::ids::NodeId;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Conn, Error, Result};
+
+/// Sets our advisory locks on nodes apart from those of anybody else in the database.
+const LOCK_SEED: i64 = 0x6f73_7469;
+
+/// How many due rows are looked at to find nodes with work.
+const WINDOW: i64 = 4_000;
+
+/// What a pending row is about.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// A post.
+    Batch(Batch),
+    /// A fact: `{"name": "enrolled", "columns": {…}}`.
+    Fact(Value),
+    /// A post whose data is gone, which retention never does to waiting ones: somebody has dropped it by hand.
+    Gone,
+}
+
+/// A post, as it was received.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Its id.
+    pub id: i64,
+    /// `r`esult, `s`tatus or `x`.
+    pub log_type: u8,
+    /// Version of osquery in the `User-Agent`.
+    pub client_version: String,
+    /// The JSON of `data`, compressed.
+    pub data: Vec<u8>,
+}
+
+/// The data of a post cannot be decompressed.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored post cannot be decompressed: {0}")]
+pub struct DamagedBatch(String);
+
+impl Batch {
+    /// The JSON of `data`, decompressed.
+    ///
+    /// # Errors
+    /// It is damaged, or larger than `max_bytes`.
+    pub fn open(&self, max_bytes: u64) -> std::result::Result<Vec<u8>, DamagedBatch> {
+        let damaged = |error: std::io::Error| DamagedBatch(error.to_string());
+        let mut text = Vec::new();
+        let decoder = zstd::stream::Decoder::new(self.data.as_slice()).map_err(damaged)?;
+        let read = decoder
+            .take(max_bytes + 1)
+            .read_to_end(&mut text)
+            .map_err(damaged)?;
+        if u64::try_from(read).unwrap_or(u64::MAX) > max_bytes {
+            return Err(DamagedBatch(format!("more than {max_bytes} bytes")));
+        }
+        Ok(text)
+    }
+}
+
+/// A pending row.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Orders the work of a node.
+    pub id: i64,
+    /// Of whom.
+    pub node_id: NodeId,
+    /// When it came.
+    pub received_at: DateTime<Utc>,
+    /// How often it has failed.
+    pub attempts: i16,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// Nodes whose first pending row is due, those that wait longest first.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_due_nodes(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<NodeId>> {
+    let nodes = sqlx::query_scalar!(
+        r#"
+        SELECT node_id
+        FROM (SELECT id, node_id FROM pending WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2) due
+        WHERE NOT EXISTS (SELECT FROM pending p WHERE p.node_id = due.node_id AND p.id < due.id AND p.due_at > $1)
+        GROUP BY node_id
+        ORDER BY min(id)
+        "#,
+        now,
+        WINDOW
+    );
+    Ok(nodes
+        .fetch_all(conn)
+        .await?
+        .into_iter()
+        .map(NodeId)
+        .collect())
+}
+
+/// Takes the locks of those nodes whose lock is free, in sorted order, without waiting, and says of which. They are held until the
+/// transaction ends.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn lock_nodes(conn: &mut Conn, nodes: &[NodeId]) -> Result<Vec<NodeId>> {
+    let mut ids: Vec<Uuid> = nodes.iter().map(|node| node.0).collect();
+    ids.sort_unstable();
+    let locked = sqlx::query_scalar!(
+        r#"
+        SELECT node_id AS "node_id!" FROM unnest($1::uuid[]) AS wanted (node_id)
+        WHERE pg_try_advisory_xact_lock(hashtextextended(node_id::text, $2))
+        "#,
+        &ids,
+        LOCK_SEED
+    );
+    Ok(locked
+        .fetch_all(conn)
+        .await?
+        .into_iter()
+        .map(NodeId)
+        .collect())
+}
+
+/// What of the work of locked nodes may be taken at once.
+#[derive(Debug, Clone, Copy)]
+pub struct TakeLimits {
+    /// Rows at most.
+    pub rows: i64,
+    /// Compressed bytes at most; one row is taken however large it is.
+    pub bytes: i64,
+    /// Only rows whose ids lie between these, both included; `None` for any.
+    pub only: Option<(i64, i64)>,
+}
+
+/// Takes pending rows of nodes whose locks the transaction holds, in the order of their ids. A row that is not yet due holds back
+/// those of its node that came after it.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn take(
+    conn: &mut Conn,
+    nodes: &[NodeId],
+    now: DateTime<Utc>,
+    limits: TakeLimits,
+) -> Result<Vec<Pending>> {
+    let nodes: Vec<Uuid> = nodes.iter().map(|node| node.0).collect();
+    let (first, last) = limits.only.unwrap_or((i64::MIN, i64::MAX));
+    let rows = sqlx::query!(
+        r#"
+        WITH claimed AS MATERIALIZED (
+            SELECT id, node_id, kind, batch_id, received_at, fact, attempts
+            FROM pending p
+            WHERE node_id = ANY($1) AND due_at <= $2 AND id BETWEEN $5 AND $6
+              AND NOT EXISTS (SELECT FROM pending e WHERE e.node_id = p.node_id AND e.id < p.id AND e.due_at > $2)
+            ORDER BY id
+            LIMIT $3
+            FOR UPDATE SKIP LOCKED
+        ), sized AS (
+            SELECT c.*, b.id AS found_id, b.log_type, b.client_version, b.data,
+                coalesce(sum(octet_length(b.data)) OVER (ORDER BY c.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+            FROM claimed c
+            LEFT JOIN log_batches b ON b.id = c.batch_id AND b.received_at = c.received_at
+        )
+        SELECT id AS "id!", node_id AS "node_id!", kind AS "kind!", batch_id, received_at AS "received_at!", fact, attempts AS "attempts!",
+            found_id AS "found_id?", log_type AS "log_type?", client_version AS "client_version?", data AS "data?"
+        FROM sized WHERE before < $4 ORDER BY id
+        "#,
+        &nodes,
+        now,
+        limits.rows,
+        limits.bytes,
+        first,
+        last
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let work = match (row.kind.cast_unsigned(), row.fact, row.found_id) {
+                (b'f', Some(fact), _) => Work::Fact(fact),
+                (b'b', _, Some(id)) => Work::Batch(Batch {
+                    id,
+                    log_type: row.log_type.unwrap_or_default().cast_unsigned(),
+                    client_version: row.client_version.unwrap_or_default(),
+                    data: row.data.unwrap_or_default(),
+                }),
+                (b'b', _, None) => Work::Gone,
+                (kind, ..) => return Err(Error::Corrupt(format!("pending work of kind {kind}"))),
+            };
+            Ok(Pending {
+                id: row.id,
+                node_id: NodeId(row.node_id),
+                received_at: row.received_at,
+                attempts: row.attempts,
+                work,
+            })
+        })
+        .collect()
+}
+
+/// Adds a fact about a node, e.g. that it is offline. Gives the id of the pending row.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn insert_fact(
+    conn: &mut Conn,
+    node: NodeId,
+    fact: &Value,
+    now: DateTime<Utc>,
+) -> Result<i64> {
+    crate::log_batches::insert_fact(conn, node, fact, now).await
+}
+
+/// Removes work that is done.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn delete(conn: &mut Conn, ids: &[i64]) -> Result<()> {
+    sqlx::query!("DELETE FROM pending WHERE id = ANY($1)", ids)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes that work has failed, and when to try again. Until then it holds back the later work of its node.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn postpone(conn: &mut Conn, id: i64, due_at: DateTime<Utc>, error: &str) -> Result<()> {
+    let error: String = error.chars().take(500).collect();
+    sqlx::query!(
+        "UPDATE pending SET attempts = least(attempts, 30000) + 1, due_at = $2, last_error = $3 WHERE id = $1",
+        id,
+        due_at,
+        error
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How much waits, and since when.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog {
+    /// Rows.
+    pub rows: i64,
+    /// When the oldest came.
+    pub oldest_at: Option<DateTime<Utc>>,
+}
+
+/// How much waits. Counts the table: ask now and then, not for each batch.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn backlog(conn: &mut Conn) -> Result<Backlog> {
+    Ok(sqlx::query_as!(
+        Backlog,
+        r#"SELECT count(*) AS "rows!", min(received_at) AS oldest_at FROM pending"#
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// The highest id of due work, to ring for; `None` when nothing is due.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_due(conn: &mut Conn, now: DateTime<Utc>) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM pending WHERE due_at <= $1 ORDER BY due_at LIMIT 1",
+        now
+    )
+    .fetch_optional(conn)
+    .await?)
+}
