@@ -1,0 +1,102 @@
+//! Facts: what Ostiary itself notes about a node and rules can match, as rows of queries that no node has.
+//!
+//! | query name | action | columns |
+//! |---|---|---|
+//! | `ostiary/enrolled` | `triggered` | what the api notes at an enrollment |
+//! | `ostiary/offline` | `triggered` | `last_seen_at`, `results_at`, `enrolled_at`, and `since_last_checkin_seconds`, `since_last_result_seconds`, each also with `_days` |
+//! | `ostiary/silent` | `triggered` | the same |
+//!
+//! Rules of doorman know the first two as `doorman/tasks/node_enrolled` and `doorman/tasks/node_offline_checks`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ostiary_domain::osquery::Columns;
+use ostiary_store::facts::Quiet;
+use serde_json::{Value, json};
+
+/// A node has not checked in for a while.
+pub(crate) const OFFLINE: &str = "offline";
+/// A node checks in, but its schedule does not run.
+pub(crate) const SILENT: &str = "silent";
+
+/// A fact, as rules see it.
+#[derive(Debug)]
+pub(crate) struct Fact {
+    /// `ostiary/<name>`, then what else it is called.
+    pub(crate) query_names: Vec<String>,
+    pub(crate) columns: Columns<'static>,
+}
+
+impl Fact {
+    /// Reads a pending fact, `{"name": …, "columns": {…}}`.
+    pub(crate) fn read(fact: &Value) -> Option<Self> {
+        let name = fact.get("name")?.as_str()?;
+        let mut query_names = vec![format!("ostiary/{name}")];
+        match name {
+            "enrolled" => query_names.push("doorman/tasks/node_enrolled".into()),
+            OFFLINE => query_names.push("doorman/tasks/node_offline_checks".into()),
+            _ => {}
+        }
+        let columns = fact
+            .get("columns")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
+        let columns = Columns::new(columns.map(|(name, value)| {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Null => String::new(),
+                other => other.to_string(),
+            };
+            (name.clone(), text)
+        }));
+        Some(Self {
+            query_names,
+            columns,
+        })
+    }
+}
+
+/// The fact that a node is quiet.
+pub(crate) fn quiet(name: &str, node: &Quiet, now: DateTime<Utc>) -> Value {
+    let checkin = now - node.last_seen_at;
+    let result = now - node.results_at.unwrap_or(node.enrolled_at);
+    json!({"name": name, "columns": {
+        "last_seen_at": node.last_seen_at.to_rfc3339(),
+        "results_at": node.results_at.map(|at| at.to_rfc3339()),
+        "enrolled_at": node.enrolled_at.to_rfc3339(),
+        "since_last_checkin_seconds": checkin.num_seconds(),
+        "since_last_checkin_days": days(checkin),
+        "since_last_result_seconds": result.num_seconds(),
+        "since_last_result_days": days(result),
+    }})
+}
+
+fn days(span: TimeDelta) -> i64 {
+    span.num_days()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_has_the_names_that_rules_know_it_by() {
+        let fact = Fact::read(
+            &json!({"name": "enrolled", "columns": {"n": 3, "none": null, "secret": "laptops"}}),
+        )
+        .unwrap();
+        assert_eq!(
+            fact.query_names,
+            ["ostiary/enrolled", "doorman/tasks/node_enrolled"]
+        );
+        assert_eq!(
+            fact.columns.to_json(),
+            r#"{"n":"3","none":"","secret":"laptops"}"#
+        );
+        assert!(Fact::read(&json!({"columns": {}})).is_none());
+        assert_eq!(
+            Fact::read(&json!({"name": "silent"})).unwrap().query_names,
+            ["ostiary/silent"]
+        );
+    }
+}

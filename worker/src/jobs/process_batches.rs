@@ -1,0 +1,225 @@
+//! Working what is pending until nothing is due, and what is done when work fails.
+//!
+//! A group that fails is tried again in halves, down to the one row that is to blame. Trouble with Postgres is never a post's fault:
+//! then the row waits. Only a row that fails alone, for a reason of its own and more than once, is set aside as unreadable.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures::FutureExt as _;
+use ostiary_domain::ids::NodeId;
+use ostiary_store::pending::{self, TakeLimits};
+use ostiary_store::{Db, Error, Result, partitions, unreadable};
+
+use crate::App;
+use crate::group::{self, Taken};
+
+/// Nodes of which a group may be made.
+const NODES: usize = 32;
+
+/// Works due posts and facts until none is left that nobody else works on, or the process is to stop; gives how many were done.
+/// Those who come with different `offset`s begin at different nodes.
+///
+/// # Errors
+/// Postgres cannot be reached.
+pub(crate) async fn work_until_idle(app: &App, offset: usize) -> Result<usize> {
+    let mut done = 0;
+    loop {
+        let mut conn = app.db.acquire().await?;
+        let mut nodes = pending::list_due_nodes(&mut conn, app.now()).await?;
+        drop(conn);
+        if nodes.is_empty() {
+            return Ok(done);
+        }
+        let chunks = nodes.len().div_ceil(NODES);
+        nodes.rotate_left(offset % chunks * NODES);
+        let before = done;
+        for chunk in nodes.chunks(NODES) {
+            if app.shutdown.is_cancelled() {
+                return Ok(done);
+            }
+            done += work_nodes(app, chunk).await?;
+        }
+        if done == before {
+            return Ok(done); // others work on all of them
+        }
+    }
+}
+
+/// Works one group of these nodes' rows; gives how many rows are no longer due.
+async fn work_nodes(app: &App, nodes: &[NodeId]) -> Result<usize> {
+    let mut settled = 0;
+    // Ranges of ids still to be tried, the next one last.
+    let mut ranges = vec![None];
+    while let Some(range) = ranges.pop() {
+        let (result, taken) = attempt(app, nodes, range).await;
+        match result {
+            Ok(rows) => settled += rows,
+            Err(failure) if taken.is_empty() => return Err(failure.into_error()),
+            Err(Failure::Store(Error::NoPartition(_))) if make_partitions(app, &taken).await? => {
+                ranges.push(range);
+            }
+            Err(failure) => match taken.as_slice() {
+                [one] => {
+                    give_back_or_set_aside(app, one, &failure).await?;
+                    settled += 1;
+                }
+                _ => {
+                    tracing::info!(
+                        rows = taken.len(),
+                        reason = failure.reason(),
+                        "a group failed; trying its halves"
+                    );
+                    let middle = taken.len() / 2;
+                    ranges.push(Some((taken[middle].id, taken[taken.len() - 1].id)));
+                    ranges.push(Some((taken[0].id, taken[middle - 1].id)));
+                }
+            },
+        }
+    }
+    Ok(settled)
+}
+
+/// Why a group failed.
+#[derive(Debug)]
+enum Failure {
+    Store(Error),
+    TimedOut,
+    Panicked,
+}
+
+impl Failure {
+    /// Is it no fault of the rows, or may it be none?
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_temporary(),
+            Self::TimedOut => true,
+            Self::Panicked => false,
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Store(error) => error.to_string(),
+            Self::TimedOut => "it took too long".to_owned(),
+            Self::Panicked => "its processing ended in a panic".to_owned(),
+        }
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Store(error) => error,
+            other => Error::Corrupt(format!("no group could be taken: {}", other.reason())),
+        }
+    }
+}
+
+async fn attempt(
+    app: &App,
+    nodes: &[NodeId],
+    range: Option<(i64, i64)>,
+) -> (std::result::Result<usize, Failure>, Vec<Taken>) {
+    let mut taken = Vec::new();
+    let work = AssertUnwindSafe(group::work(app, nodes, range, &mut taken)).catch_unwind();
+    let result = match tokio::time::timeout(app.settings.worker.group_timeout(), work).await {
+        Ok(Ok(Ok(rows))) => Ok(rows),
+        Ok(Ok(Err(error))) => Err(Failure::Store(error)),
+        Ok(Err(_panic)) => Err(Failure::Panicked), // its message is in the log already, by the panic hook
+        Err(_) => Err(Failure::TimedOut),
+    };
+    (result, taken)
+}
+
+/// Makes the partitions of the days on which these rows came. `false` if one of those days is too far away for any.
+async fn make_partitions(app: &App, taken: &[Taken]) -> Result<bool> {
+    let mut days: Vec<_> = taken
+        .iter()
+        .map(|row| row.received_at.date_naive())
+        .collect();
+    days.sort_unstable();
+    days.dedup();
+    let mut conn = app.db.acquire().await?;
+    for day in days {
+        match partitions::ensure(&mut conn, day).await {
+            Err(error) if error.is_temporary() => return Err(error),
+            Err(error) => {
+                tracing::warn!(%day, %error, "there is no partition for this day");
+                return Ok(false);
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(true)
+}
+
+/// A row that failed alone: it is tried again later, or, if it is to blame itself, set aside.
+async fn give_back_or_set_aside(app: &App, row: &Taken, failure: &Failure) -> Result<()> {
+    let attempts = row.attempts.saturating_add(1);
+    let reason = failure.reason();
+    if !failure.is_temporary()
+        && attempts >= app.settings.worker.attempts
+        && set_aside(app, row, &reason).await?
+    {
+        metrics::counter!("ostiary_worker_set_aside_total").increment(1);
+        tracing::warn!(pending.id = row.id, node.id = %row.node_id, attempts, reason, "set aside as unreadable");
+        return Ok(());
+    }
+    let wait = back_off(attempts);
+    tracing::warn!(pending.id = row.id, node.id = %row.node_id, attempts, wait_s = wait.as_secs(), reason, "work failed; it is tried again");
+    let mut conn = app.db.acquire().await?;
+    pending::postpone(
+        &mut conn,
+        row.id,
+        app.now() + TimeDelta::from_std(wait).unwrap_or_default(),
+        &reason,
+    )
+    .await
+}
+
+/// Keeps a row as unreadable and removes it from the pending work. `false` if somebody else has it by now.
+async fn set_aside(app: &App, row: &Taken, reason: &str) -> Result<bool> {
+    let mut tx = app.db.begin().await?;
+    let nodes = pending::lock_nodes(&mut tx, &[row.node_id]).await?;
+    let limits = TakeLimits {
+        rows: 1,
+        bytes: i64::MAX,
+        only: Some((row.id, row.id)),
+    };
+    let Some(taken) = pending::take(&mut tx, &nodes, app.now(), limits)
+        .await?
+        .pop()
+    else {
+        return Ok(false);
+    };
+    unreadable::insert(
+        &mut tx,
+        &[group::set_aside(
+            &taken,
+            format!("could not be processed: {reason}"),
+        )],
+    )
+    .await?;
+    pending::delete(&mut tx, &[taken.id]).await?;
+    Db::commit(tx).await?;
+    Ok(true)
+}
+
+/// How long a row waits after so many attempts: 1 s, 4 s, 16 s, … up to five minutes.
+fn back_off(attempts: i16) -> Duration {
+    let doublings = u32::from(attempts.unsigned_abs()).saturating_sub(1).min(5) * 2;
+    Duration::from_secs((1 << doublings).min(300))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_grows_up_to_five_minutes() {
+        let waits: Vec<u64> = (1..8)
+            .map(|attempts| back_off(attempts).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 4, 16, 64, 256, 300, 300]);
+    }
+}

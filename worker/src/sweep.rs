@@ -1,0 +1,195 @@
+//! The sweep: plain timers that do what Redis forgot, and what nobody rings for. Never itself a job in Redis (design: Postgres is
+//! the truth), so everything here goes on with Redis down, only some seconds later.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use ostiary_domain::ids::NodeId;
+use ostiary_store::facts::{self, Quiet};
+use ostiary_store::upkeep::{self, Upkeep};
+use ostiary_store::{
+    Db, Result, partitions, pending, post_fingerprints, present_rows, reporting_nodes, unreadable,
+};
+use tokio::time::MissedTickBehavior;
+
+use crate::App;
+use crate::facts::{OFFLINE, SILENT, quiet};
+use crate::jobs::{self, deliver_alert, process_batches};
+use crate::judging::Source;
+use crate::writes::Writes;
+
+/// Days for which partitions are made ahead.
+const DAYS_AHEAD: u64 = 7;
+
+/// Quiet nodes that are noted at a time: when the api was down, all of them are.
+const QUIET_AT_ONCE: i64 = 500;
+
+/// Nodes whose sets are settled at a time.
+const SETTLE_AT_ONCE: i64 = 100;
+
+/// A repetition comes at most an hour late (osqueryd's longest back-off), a restored machine some hours.
+const FINGERPRINTS_FOR: TimeDelta = TimeDelta::days(2);
+
+/// Sweeps until the process is to stop.
+pub(crate) async fn run(app: App) {
+    let often = Duration::from_secs(app.settings.worker.sweep_seconds.max(1));
+    let seldom = Duration::from_secs(app.settings.worker.upkeep_seconds.max(1));
+    tokio::join!(
+        every(&app, often, "pending work", |app| async move {
+            process_batches::work_until_idle(&app, 0).await.map(drop)
+        }),
+        every(&app, often, "deliveries", |app| async move {
+            deliver_due(&app).await.map(drop)
+        }),
+        every(&app, often, "quiet nodes", |app| async move {
+            self::often(&app).await
+        }),
+        every(&app, seldom, "partitions and pruning", |app| async move {
+            self::seldom(&app).await
+        }),
+    );
+}
+
+async fn every<F>(app: &App, period: Duration, what: &'static str, work: impl Fn(App) -> F)
+where
+    F: Future<Output = Result<()>>,
+{
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut in_trouble = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = app.shutdown.cancelled() => return,
+        }
+        match work(app.clone()).await {
+            Ok(()) if in_trouble => {
+                tracing::info!(what, "the sweep works again");
+                in_trouble = false;
+            }
+            Ok(()) => {}
+            Err(error) if in_trouble => tracing::debug!(what, %error, "the sweep still fails"),
+            Err(error) => {
+                tracing::warn!(what, %error, "the sweep failed; trying on");
+                in_trouble = true;
+            }
+        }
+    }
+}
+
+/// Makes every delivery that is due; gives the number of attempts.
+pub(crate) async fn deliver_due(app: &App) -> Result<usize> {
+    let options = &app.settings.worker;
+    let key = &app.settings.keys.destinations;
+    let concurrency = options.delivery_concurrency;
+    deliver_alert::deliver_due(
+        &app.db,
+        &app.outbound,
+        key,
+        &*app.clock,
+        concurrency,
+        &app.shutdown,
+    )
+    .await
+}
+
+/// Every few seconds, by one worker: quiet nodes, live queries that have run out, sets of rows that have ended.
+pub(crate) async fn often(app: &App) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if upkeep::try_lead(&mut tx, Upkeep::Often).await? {
+        let limits = app.settings.worker.health_limits();
+        facts::clear_notes(&mut tx, &limits, now).await?;
+        let offline = facts::note_offline(&mut tx, &limits, now, QUIET_AT_ONCE).await?;
+        let silent = facts::note_silent(&mut tx, &limits, now, QUIET_AT_ONCE).await?;
+        let noted = offline
+            .iter()
+            .map(|node| (OFFLINE, node))
+            .chain(silent.iter().map(|node| (SILENT, node)));
+        for (fact, node) in noted {
+            note(app, &mut tx, fact, node).await?;
+        }
+        upkeep::expire_tasks(&mut tx, now).await?;
+        let backlog = pending::backlog(&mut tx).await?;
+        Db::commit(tx).await?;
+        metrics::gauge!("ostiary_worker_pending")
+            .set(f64::from(i32::try_from(backlog.rows).unwrap_or(i32::MAX)));
+        let age = backlog
+            .oldest_at
+            .map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
+        metrics::gauge!("ostiary_worker_oldest_pending_seconds").set(age);
+    }
+    settle_sets(app).await
+}
+
+async fn note(app: &App, conn: &mut ostiary_store::Conn, fact: &str, node: &Quiet) -> Result<()> {
+    tracing::info!(node.id = %node.node_id, fact, "a node is quiet");
+    pending::insert_fact(conn, node.node_id, &quiet(fact, node, app.now()), app.now())
+        .await
+        .map(drop)
+}
+
+/// Full sets that came one row a line and of which nothing more has come for long enough: what they did not name is gone.
+async fn settle_sets(app: &App) -> Result<()> {
+    let before = app.now() - TimeDelta::minutes(app.settings.worker.settle_after_minutes);
+    let mut conn = app.db.acquire().await?;
+    let nodes = upkeep::list_unsettled_nodes(&mut conn, before, SETTLE_AT_ONCE).await?;
+    drop(conn);
+    for node in nodes {
+        settle_node(app, node).await?;
+    }
+    Ok(())
+}
+
+async fn settle_node(app: &App, id: NodeId) -> Result<()> {
+    let known = app.knowledge.fresh(&app.db).await?;
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if pending::lock_nodes(&mut tx, &[id]).await?.is_empty() {
+        return Ok(());
+    }
+    let nodes = reporting_nodes::find(&mut tx, &[id]).await?;
+    let Some(node) = nodes.get(&id) else {
+        return Ok(());
+    };
+    let mut writes = Writes::new(&known.rules);
+    for mut one in present_rows::find_unsettled(&mut tx, &[id]).await? {
+        let change = one.stored.present.settle();
+        let source = Source {
+            node,
+            batch_id: None,
+            occurred_at: now,
+            received_at: now,
+        };
+        writes
+            .judge
+            .removed(source, &one.query_name, &change.removed);
+        writes.present.push(one.stored);
+    }
+    let outcome = writes
+        .store(&mut tx, &app.settings.public.manager_url, now)
+        .await?;
+    Db::commit(tx).await?;
+    jobs::ring_for_deliveries(app, &outcome.deliveries).await;
+    Ok(())
+}
+
+/// Every few minutes, by one worker: partitions, and what is past its time.
+pub(crate) async fn seldom(app: &App) -> Result<()> {
+    let now = app.now();
+    // Each by itself: making a partition needs a lock that others wait behind.
+    let mut tx = app.db.begin().await?;
+    if !upkeep::try_lead(&mut tx, Upkeep::Seldom).await? {
+        return Ok(());
+    }
+    let mut conn = app.db.acquire().await?;
+    partitions::ensure_ahead(&mut conn, now, DAYS_AHEAD).await?;
+    for partition in partitions::drop_old(&mut conn).await? {
+        tracing::info!(partition, "dropped: past its retention");
+    }
+    post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
+    unreadable::delete_old(&mut conn, now).await?;
+    upkeep::delete_unused_configs(&mut conn, now).await?;
+    // Releases the lead.
+    Db::commit(tx).await
+}

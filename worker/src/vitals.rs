@@ -1,0 +1,94 @@
+//! From rows of the built-in pack to the vitals of a node.
+
+use std::collections::HashMap;
+
+use ostiary_domain::ids::NodeId;
+use ostiary_domain::log::{Execution, Kind};
+use ostiary_domain::osquery::Columns;
+use ostiary_store::reporting_nodes::ReportingNode;
+use ostiary_store::vitals::Vitals;
+use serde_json::{Value, json};
+
+use crate::schedule::BUILT_IN;
+
+/// Vitals that a group of posts brought.
+#[derive(Debug, Default)]
+pub(crate) struct Brought(HashMap<NodeId, Vitals>);
+
+impl Brought {
+    /// Takes what an execution says, if it is one of the built-in queries.
+    pub(crate) fn take(&mut self, node: &ReportingNode, execution: &Execution<'_>) {
+        let Some(query) = execution.query_name.strip_prefix(BUILT_IN) else {
+            return;
+        };
+        let (Kind::Snapshot, Some(row)) = (execution.kind, execution.rows.first()) else {
+            return;
+        };
+        let vitals = self.0.entry(node.id).or_insert_with(|| Vitals {
+            rows: node.vitals.clone(),
+            ..Vitals::default()
+        });
+        let row = &row.columns;
+        match query {
+            "osquery_info" => {
+                vitals.osquery_version = text(row, "version");
+                vitals.config_hash = text(row, "config_hash");
+                vitals.instance_id = text(row, "instance_id");
+            }
+            "system_info" => {
+                vitals.hostname = text(row, "hostname");
+                vitals.hardware_serial = text(row, "hardware_serial");
+                vitals.hardware_model = text(row, "hardware_model");
+            }
+            "os_version" => {
+                vitals.os_name = text(row, "name");
+                vitals.os_version = text(row, "version");
+            }
+            "uptime" => {}
+            "osquery_schedule" => {
+                vitals
+                    .rows
+                    .insert(query.to_owned(), summary_of_schedule(execution));
+                return;
+            }
+            _ => return,
+        }
+        vitals.rows.insert(query.to_owned(), object(row));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeId, &Vitals)> {
+        self.0.iter()
+    }
+}
+
+/// A value that is there; `""` is how osquery says NULL, and tells nothing.
+fn text(row: &Columns<'_>, column: &str) -> Option<String> {
+    row.get(column)
+        .filter(|value| !value.is_empty())
+        .map(ToOwned::to_owned)
+}
+
+pub(crate) fn object(row: &Columns<'_>) -> Value {
+    row.iter()
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .collect()
+}
+
+/// A node may have hundreds of queries; the rows themselves are present rows. `denylisted` was called `blacklisted` before 5.0.
+fn summary_of_schedule(execution: &Execution<'_>) -> Value {
+    let rows = execution.rows.iter().map(|row| &row.columns);
+    let denylisted: Vec<&str> = rows
+        .clone()
+        .filter(|row| {
+            ["denylisted", "blacklisted"]
+                .iter()
+                .any(|column| row.get(column) == Some("1"))
+        })
+        .filter_map(|row| row.get("name"))
+        .collect();
+    let last_executed = rows
+        .clone()
+        .filter_map(|row| row.get("last_executed")?.parse::<i64>().ok())
+        .max();
+    json!({"queries": rows.count(), "denylisted": denylisted, "last_executed": last_executed})
+}

@@ -1,0 +1,10 @@
+//! The worker on a real Postgres, logged in with its own role, stepped by hand and without Redis unless a test says so.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod drift;
+mod facts;
+mod posts;
+mod running;
+mod support;
+mod trouble;

@@ -1,0 +1,151 @@
+//! The whole process: bells from a real Redis, the sweep without one, health, and a graceful end.
+
+use std::time::{Duration, Instant};
+
+use ostiary_queue::Queue;
+use ostiary_queue::jobs::BatchesStored;
+use ostiary_worker::Settings;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Stage, line};
+
+async fn until_done(stage: &Stage) -> Duration {
+    let started = Instant::now();
+    while stage.count("pending").await > 0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "the work is never done"
+        );
+        tokio::task::yield_now().await;
+    }
+    started.elapsed()
+}
+
+async fn free_address() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// One request; the whole answer as text, `None` while nobody listens.
+async fn get(address: std::net::SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+async fn started(
+    stage: &Stage,
+    change: impl FnOnce(&mut Settings),
+) -> (
+    Settings,
+    CancellationToken,
+    tokio::task::JoinHandle<anyhow::Result<()>>,
+) {
+    let mut settings = (*stage.app.settings).clone();
+    settings.worker.listen = free_address().await;
+    change(&mut settings);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(ostiary_worker::run(settings.clone(), shutdown.clone()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while get(settings.worker.listen, "/healthz").await.is_none() {
+        assert!(
+            Instant::now() < deadline && !running.is_finished(),
+            "the worker does not start"
+        );
+        tokio::task::yield_now().await;
+    }
+    (settings, shutdown, running)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bell_is_heard_at_once_and_the_process_ends_when_told() {
+    let redis = std::env::var("OSTIARY_TEST_REDIS_URL").expect("script/test starts a Redis");
+    let stage = Stage::new().await;
+    let node = stage.node("web-1").await;
+    let prefix = format!("worker-test-{}", std::process::id());
+    let (settings, shutdown, running) = started(&stage, |settings| {
+        settings.redis = serde_json::from_value(json!({"url": redis, "prefix": prefix})).unwrap();
+        settings.worker.sweep_seconds = 3_600; // only the bell can do it
+    })
+    .await;
+    // The sweep has looked once, at the start.
+    let mut done = Duration::ZERO;
+    let queue = Queue::connect(&settings.redis).unwrap();
+    for counter in 1..=3 {
+        let id = stage
+            .results(
+                node,
+                &[line(
+                    "q",
+                    "added",
+                    counter,
+                    stage.unix_now(),
+                    json!({"a": "1"}),
+                )],
+            )
+            .await;
+        queue.ring(&BatchesStored::for_pending(id)).await.unwrap();
+        done = done.max(until_done(&stage).await);
+    }
+    assert_eq!(stage.events(node).await.len(), 3);
+    assert!(done < Duration::from_secs(10), "{done:?}");
+    let ready = get(settings.worker.listen, "/readyz").await.unwrap();
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.contains(r#""name":"redis","ok":true"#),
+        "{ready}"
+    );
+    let metrics = get(settings.worker.listen, "/metrics").await.unwrap();
+    assert!(metrics.contains("ostiary_worker_posts_total"), "{metrics}");
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(20), running)
+        .await
+        .expect("it ends")
+        .unwrap()
+        .unwrap();
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_the_sweep_does_the_work() {
+    let stage = Stage::new().await;
+    let node = stage.node("web-1").await;
+    let (settings, shutdown, running) =
+        started(&stage, |settings| settings.worker.sweep_seconds = 1).await;
+    for counter in 1..=2 {
+        stage
+            .results(
+                node,
+                &[line(
+                    "q",
+                    "added",
+                    counter,
+                    stage.unix_now(),
+                    json!({"a": "1"}),
+                )],
+            )
+            .await;
+        until_done(&stage).await;
+    }
+    assert_eq!(stage.events(node).await.len(), 2);
+    let ready = get(settings.worker.listen, "/readyz").await.unwrap();
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.contains(r#""name":"redis","ok":false"#),
+        "{ready}"
+    );
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(20), running)
+        .await
+        .expect("it ends")
+        .unwrap()
+        .unwrap();
+    stage.end().await;
+}
