@@ -2,25 +2,33 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
+use bytes::Bytes;
+use hyper::body::Frame;
 use ostiary_boot::http::{Listener, Options, Peer, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 const LARGE: usize = 8 << 20;
+const FRAME: usize = 1 << 10;
 
 fn router() -> Router {
     Router::new()
         .route("/echo", post(async |body: String| body))
         .route("/large", get(async || "x".repeat(LARGE)))
+        .route("/long", get(async || Body::new(Drip(30))))
         .route(
             "/last",
             get(async || ([(header::CONNECTION, "close")], "x".repeat(LARGE)).into_response()),
@@ -37,6 +45,27 @@ fn router() -> Router {
                 )
             }),
         )
+}
+
+/// A body of this many frames, none of which is there when it is first asked for, so that the server flushes in between.
+struct Drip(usize);
+
+impl hyper::body::Body for Drip {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0 -= 1;
+        if self.0.is_multiple_of(2) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let frame = Frame::data(Bytes::from("x".repeat(FRAME)));
+        Poll::Ready((self.0 > 1).then_some(Ok(frame)))
+    }
 }
 
 async fn start(options: Options) -> (SocketAddr, CancellationToken) {
@@ -101,6 +130,19 @@ async fn behind_a_large_answer_that_nobody_reads_yet_a_bad_request_is_not_answer
         LARGE,
         "the whole answer and not a byte more"
     );
+}
+
+#[tokio::test]
+async fn an_answer_of_many_frames_arrives_whole_and_a_bad_request_behind_it_is_not_answered() {
+    let (address, _shutdown) = start(Options::default()).await;
+    let answer = raw(
+        address,
+        b"GET /long HTTP/1.1\r\nHost: h\r\n\r\nGET /long HTTP/1.1\r\nHost: h\r\n\r\nbad\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 2, "{answer}");
+    assert_eq!(answer.matches('x').count(), 2 * 14 * FRAME);
+    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -14,13 +14,15 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 const SHUT: u8 = 0;
 const OPEN: u8 = 1;
-const OPEN_FOR_LAST: u8 = 2;
+const OPEN_TO_FLUSH: u8 = 2;
+const OPEN_FOR_LAST: u8 = 3;
 
 /// Held by the service of a connection: opens the gate for an answer.
 #[derive(Debug, Clone, Default)]
@@ -32,12 +34,57 @@ impl Key {
         self.0
             .store(if last { OPEN_FOR_LAST } else { OPEN }, Ordering::Relaxed);
     }
+
+    /// hyper has taken the whole answer: the next flush is its end.
+    fn answer_ended(&self) {
+        let _ =
+            self.0
+                .compare_exchange(OPEN, OPEN_TO_FLUSH, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer. hyper drops it when it has taken its last frame, before it flushes that one.
+pub(super) struct AnswerBody {
+    body: axum::body::Body,
+    key: Key,
+}
+
+impl AnswerBody {
+    pub(super) fn new(body: axum::body::Body, key: Key) -> Self {
+        Self { body, key }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.key.answer_ended();
+    }
 }
 
 /// A connection whose outward direction is shut unless an answer is due.
 ///
-/// hyper writes an answer whole (bodies of the router are one frame) and then flushes; the flush shuts the gate. A socket that takes
-/// no more must not blur that boundary on a connection that goes on, so what it does not take is kept in `backlog`.
+/// hyper writes an answer, flushing in between when it is long, drops its body ([`AnswerBody`]) and flushes; that flush shuts the gate.
+/// A socket that takes no more must not blur that boundary on a connection that goes on, so what it does not take is kept in `backlog`.
 pub(super) struct Gate<S> {
     socket: S,
     state: Arc<AtomicU8>,
@@ -133,7 +180,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.state.load(Ordering::Relaxed) == OPEN {
+        if this.state.load(Ordering::Relaxed) == OPEN_TO_FLUSH {
             this.state.store(SHUT, Ordering::Relaxed);
         }
         ready!(this.drain(cx))?;

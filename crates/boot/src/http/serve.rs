@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use super::body::TimedBody;
-use super::gate::{Gate, Key};
+use super::gate::{AnswerBody, Gate, Key};
 use super::peer::{ClientCertificate, Peer};
 
 /// Limits of a listener.
@@ -277,7 +277,7 @@ async fn answer(
     peer: Peer,
     body_limit: Duration,
     key: Key,
-) -> Result<Response<axum::body::Body>, Infallible> {
+) -> Result<Response<AnswerBody>, Infallible> {
     let response = if request.headers().contains_key(header::EXPECT) {
         // hyper would send an interim answer without a body as soon as the body is asked for.
         expectation_failed()
@@ -293,7 +293,7 @@ async fn answer(
         .get(header::CONNECTION)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     key.open(last);
-    Ok(response)
+    Ok(response.map(|body| AnswerBody::new(body, key)))
 }
 
 fn expectation_failed() -> Response<axum::body::Body> {
