@@ -114,6 +114,8 @@ CREATE INDEX alerts_finding_id_idx ON alerts (finding_id);
 CREATE TABLE deliveries (
     id uuid NOT NULL,
     alert_id uuid NOT NULL,
+    -- the alert's, copied: alerts of one finding go to a destination one after the other
+    finding_id uuid NOT NULL,
     destination_id uuid,
     destination_name text NOT NULL,
     destination_kind text NOT NULL,
@@ -126,10 +128,13 @@ CREATE TABLE deliveries (
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK (state IN ('waiting', 'delivered', 'dead')),
     CONSTRAINT deliveries_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES alerts (id) ON DELETE CASCADE,
+    CONSTRAINT deliveries_finding_id_fkey FOREIGN KEY (finding_id) REFERENCES findings (id) ON DELETE CASCADE,
     CONSTRAINT deliveries_destination_id_fkey FOREIGN KEY (destination_id) REFERENCES destinations (id) ON DELETE SET NULL
 );
 CREATE INDEX deliveries_due_at_idx ON deliveries (due_at) WHERE state = 'waiting';
+CREATE INDEX deliveries_waiting_idx ON deliveries (finding_id, destination_id, created_at, id) WHERE state = 'waiting';
 CREATE INDEX deliveries_alert_id_idx ON deliveries (alert_id);
+CREATE INDEX deliveries_finding_id_idx ON deliveries (finding_id);
 CREATE INDEX deliveries_destination_id_idx ON deliveries (destination_id);
 CREATE INDEX deliveries_created_at_idx ON deliveries (created_at);
 

@@ -74,10 +74,10 @@ pub(crate) async fn one_of_everything(world: &World) {
                 ('{FINDING}', now(), now(), 'pack/it/ports', 'added', '{{"port": "{HOSTILE}"}}');
         INSERT INTO alerts (id, finding_id, kind, body, created_at)
             VALUES ('01900000-0000-7000-8000-0000000000a3', '{FINDING}', 'opened', '{{}}', now());
-        INSERT INTO deliveries (id, alert_id, destination_id, destination_name, destination_kind, state, attempts, due_at,
-            created_at, finished_at, last_answer)
-            VALUES ('01900000-0000-7000-8000-0000000000a4', '01900000-0000-7000-8000-0000000000a3', '{DESTINATION}', 'mail',
-                'email', 'delivered', 1, now(), now(), now(), '250 {HOSTILE}');
+        INSERT INTO deliveries (id, alert_id, finding_id, destination_id, destination_name, destination_kind, state, attempts,
+            due_at, created_at, finished_at, last_answer)
+            VALUES ('01900000-0000-7000-8000-0000000000a4', '01900000-0000-7000-8000-0000000000a3', '{FINDING}',
+                '{DESTINATION}', 'mail', 'email', 'delivered', 1, now(), now(), now(), '250 {HOSTILE}');
         INSERT INTO delivery_attempts (delivery_id, started_at, duration_ms, outcome, answer)
             VALUES ('01900000-0000-7000-8000-0000000000a4', now(), 12, 'delivered', '250 {HOSTILE}');
         INSERT INTO live_queries (id, wire_id, sql, target, target_all, created_at, expires_at)

@@ -1,6 +1,11 @@
 //! Destinations against real servers: mail over SMTP with and without TLS, webhooks over HTTP, and all the ways in which the other
 //! side fails.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
 mod email;
 mod scripted;
 mod webhook;

@@ -1,0 +1,282 @@
+//! Deliveries as the worker works on them: one attempt-history of sending one alert to one destination.
+//!
+//! How long to wait and when to give up is not decided here; people read deliveries through `delivery_lists`.
+//!
+//! **Invariant I8:** an attempt is counted before it is made, and a claim is a lease: whatever becomes of the claimant, the delivery
+//! is due again when the lease is over, until somebody records an end. So an alert is sent at least once.
+
+use chrono::{DateTime, Utc};
+use ostiary_domain::ids::{AlertId, DeliveryId, DestinationId};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Conn, Result};
+
+/// A delivery to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewDelivery {
+    /// Its id, which the destination sees with each attempt.
+    pub id: DeliveryId,
+    /// What is told.
+    pub alert_id: AlertId,
+    /// Where.
+    pub destination_id: DestinationId,
+}
+
+/// Stores deliveries, due at once, and gives the ids of those made: a destination that is disabled or gone gets none, and
+/// neither does an alert that is gone.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn insert(
+    conn: &mut Conn,
+    deliveries: &[NewDelivery],
+    now: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    let ids: Vec<Uuid> = deliveries.iter().map(|new| new.id.0).collect();
+    let alerts: Vec<Uuid> = deliveries.iter().map(|new| new.alert_id.0).collect();
+    let destinations: Vec<Uuid> = deliveries.iter().map(|new| new.destination_id.0).collect();
+    let made = sqlx::query_scalar!(
+        r#"
+        INSERT INTO deliveries
+            (id, alert_id, finding_id, destination_id, destination_name, destination_kind, state, due_at, created_at)
+        SELECT new.id, a.id, a.finding_id, d.id, d.name, d.kind, 'waiting', $4, $4
+        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS new (id, alert_id, destination_id)
+        JOIN alerts a ON a.id = new.alert_id
+        JOIN destinations d ON d.id = new.destination_id AND d.enabled
+        RETURNING id
+        "#,
+        &ids,
+        &alerts,
+        &destinations,
+        now
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(made.into_iter().map(DeliveryId).collect())
+}
+
+/// A delivery that its claimant may now attempt.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Which.
+    pub id: DeliveryId,
+    /// Attempts so far, this one included; also tells this claim from later ones.
+    pub attempts: u32,
+    /// What is told.
+    pub alert_id: AlertId,
+    /// `opened`, `acknowledged` or `resolved`.
+    pub alert_kind: String,
+    /// The alert's body, as it was written.
+    pub body: Value,
+    /// The destination's name when the delivery was made.
+    pub destination_name: String,
+    /// The destination as it is now; `None` when it was deleted.
+    pub destination: Option<SealedDestination>,
+}
+
+/// A destination whose settings are still sealed.
+#[derive(Debug, Clone)]
+pub struct SealedDestination {
+    /// `email`, `webhook`, …
+    pub kind: String,
+    /// The sealed settings.
+    pub settings: Vec<u8>,
+    /// Is anything to be sent there?
+    pub enabled: bool,
+}
+
+struct ClaimedRow {
+    attempts: i32,
+    alert_id: Uuid,
+    kind: String,
+    body: Value,
+    destination_name: String,
+    destination_kind: Option<String>,
+    settings_sealed: Option<Vec<u8>>,
+    enabled: Option<bool>,
+}
+
+/// Claims a delivery until `lease_until`, and counts the attempt. Commit before anything is sent.
+///
+/// `None`: it is not due, another worker has it, it has ended, or an earlier alert of the same finding still waits for the same
+/// destination.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn take(
+    conn: &mut Conn,
+    id: DeliveryId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Option<Claimed>> {
+    let row = sqlx::query_as!(
+        ClaimedRow,
+        r#"
+        WITH claimed AS (
+            UPDATE deliveries d
+            SET attempts = d.attempts + 1, due_at = $3
+            FROM alerts a
+            WHERE d.id = $1 AND d.state = 'waiting' AND d.due_at <= $2 AND a.id = d.alert_id
+                AND NOT EXISTS (
+                    SELECT FROM deliveries earlier
+                    WHERE earlier.finding_id = d.finding_id AND earlier.destination_id = d.destination_id
+                        AND earlier.state = 'waiting' AND (earlier.created_at, earlier.id) < (d.created_at, d.id))
+            RETURNING d.attempts, d.alert_id, d.destination_id, d.destination_name, a.kind, a.body
+        )
+        SELECT c.attempts, c.alert_id, c.kind, c.body, c.destination_name, t.kind AS "destination_kind?",
+            t.settings_sealed AS "settings_sealed?", t.enabled AS "enabled?"
+        FROM claimed c
+        LEFT JOIN destinations t ON t.id = c.destination_id
+        "#,
+        id.0,
+        now,
+        lease_until
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.into_claimed(id)))
+}
+
+impl ClaimedRow {
+    fn into_claimed(self, id: DeliveryId) -> Claimed {
+        let destination = self
+            .destination_kind
+            .zip(self.settings_sealed)
+            .zip(self.enabled)
+            .map(|((kind, settings), enabled)| SealedDestination {
+                kind,
+                settings,
+                enabled,
+            });
+        Claimed {
+            id,
+            attempts: self.attempts.unsigned_abs(),
+            alert_id: AlertId(self.alert_id),
+            alert_kind: self.kind,
+            body: self.body,
+            destination_name: self.destination_name,
+            destination,
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: i32,
+    /// What came out.
+    pub verdict: Verdict,
+    /// What the destination said, or what went wrong.
+    pub answer: &'a str,
+}
+
+/// What an attempt means for its delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The destination took the alert.
+    Delivered,
+    /// It did not, and is to be tried again.
+    Again {
+        /// When the next attempt is due.
+        due_at: DateTime<Utc>,
+    },
+    /// It did not, and there were attempts enough.
+    GivenUp,
+    /// It never will.
+    Refused,
+}
+
+impl Verdict {
+    fn state(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Again { .. } => "waiting",
+            Self::GivenUp | Self::Refused => "dead",
+        }
+    }
+
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Again { .. } | Self::GivenUp => "retry",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Records the end of a claimed attempt: the attempt itself, and what becomes of the delivery. Call it in one transaction.
+///
+/// An attempt that outlived its lease is kept all the same, but changes the delivery only if it delivered: whatever else the later
+/// claimant finds out is newer.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn record(
+    conn: &mut Conn,
+    claimed: &Claimed,
+    attempt: &Attempt<'_>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        r#"
+        INSERT INTO delivery_attempts (delivery_id, started_at, duration_ms, outcome, answer)
+        VALUES ($1, $2, $3, $4, $5)
+        "#,
+        claimed.id.0,
+        attempt.started_at,
+        attempt.duration_ms,
+        attempt.verdict.outcome(),
+        attempt.answer
+    )
+    .execute(&mut *conn)
+    .await?;
+    let (due_at, finished_at) = match attempt.verdict {
+        Verdict::Again { due_at } => (Some(due_at), None),
+        _ => (None, Some(now)),
+    };
+    sqlx::query!(
+        r#"
+        UPDATE deliveries
+        SET state = $3, due_at = coalesce($4, due_at), finished_at = $5, last_answer = $6
+        WHERE id = $1 AND state <> 'delivered' AND ($3 = 'delivered' OR (state = 'waiting' AND attempts::bigint = $2))
+        "#,
+        claimed.id.0,
+        i64::from(claimed.attempts),
+        attempt.verdict.state(),
+        due_at,
+        finished_at,
+        attempt.answer
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The deliveries that may be claimed now, longest due first: the sweep rings for them.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_due(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<DeliveryId>> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        SELECT d.id
+        FROM deliveries d
+        WHERE d.state = 'waiting' AND d.due_at <= $1
+            AND NOT EXISTS (
+                SELECT FROM deliveries earlier
+                WHERE earlier.finding_id = d.finding_id AND earlier.destination_id = d.destination_id
+                    AND earlier.state = 'waiting' AND (earlier.created_at, earlier.id) < (d.created_at, d.id))
+        ORDER BY d.due_at, d.id
+        LIMIT $2
+        "#,
+        now,
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids.into_iter().map(DeliveryId).collect())
+}

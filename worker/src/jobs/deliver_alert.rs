@@ -1,0 +1,242 @@
+//! Sending one alert to one destination: claim, send outside of any transaction, record.
+//!
+//! **Invariant I8:** the attempt is counted, and committed, before anything is sent, and the claim is a lease. A worker that dies
+//! between the sending and the record leads to a second attempt with the same delivery id: at least once.
+//!
+//! When an attempt failed Postgres holds when the next is due; the sweep rings for it. There is no other retry.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
+use ostiary_boot::seal::Key;
+use ostiary_domain::clock::Clock;
+use ostiary_domain::ids::DeliveryId;
+use ostiary_outputs::destinations::{Destination, Kind, SEAL_PURPOSE};
+use ostiary_outputs::{AlertKind, Message, Outbound, SendError};
+use ostiary_store::deliveries::{self, Attempt, Claimed, Verdict};
+use ostiary_store::{Db, Result};
+use tokio_util::sync::CancellationToken;
+
+/// Attempts before a delivery is given up: with the waits between them they take about a day.
+const MOST_ATTEMPTS: u32 = 31;
+const FIRST_WAIT: Duration = Duration::from_secs(15);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// What a claim lasts beyond the longest attempt: time to record it in.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);
+
+/// Rows that are looked at in one go.
+const DUE_AT_ONCE: i64 = 100;
+
+/// What came of a delivery that was to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing to do: it has ended, another worker is at it, its time has not come, or an earlier alert of its finding goes first.
+    NotDue,
+    /// The destination took it.
+    Delivered,
+    /// It will be tried again.
+    Waiting,
+    /// It will not be tried again.
+    Dead,
+}
+
+/// Makes one attempt at a delivery, if it is due.
+///
+/// # Errors
+/// Postgres failed. If that was after the sending, the alert is sent again when the lease is over.
+pub(crate) async fn deliver(
+    db: &Db,
+    outbound: &Outbound,
+    key: &Key,
+    clock: &dyn Clock,
+    id: DeliveryId,
+) -> Result<Outcome> {
+    let started_at = clock.now();
+    let lease_until = started_at + outbound.longest_attempt() + LEASE_MARGIN;
+    let mut tx = db.begin().await?;
+    let claimed = deliveries::take(&mut tx, id, started_at, lease_until).await?;
+    Db::commit(tx).await?;
+    let Some(claimed) = claimed else {
+        return Ok(Outcome::NotDue);
+    };
+    let timer = Instant::now();
+    let result = attempt(outbound, key, &claimed, started_at).await;
+    let now = clock.now();
+    let verdict = judge(&claimed, &result, now);
+    let answer = match &result {
+        Ok(answer) | Err(SendError::Retry { answer, .. }) | Err(SendError::Refused { answer }) => {
+            answer
+        }
+    };
+    let attempt = Attempt {
+        started_at,
+        duration_ms: i32::try_from(timer.elapsed().as_millis()).unwrap_or(i32::MAX),
+        verdict,
+        answer,
+    };
+    let mut tx = db.begin().await?;
+    deliveries::record(&mut tx, &claimed, &attempt, now).await?;
+    Db::commit(tx).await?;
+    Ok(tell(&claimed, &attempt))
+}
+
+/// Makes every delivery that is due, some at once, until none is left; gives the number of attempts. After `shutdown` none is
+/// begun, and those under way end.
+///
+/// # Errors
+/// Postgres failed.
+pub(crate) async fn deliver_due(
+    db: &Db,
+    outbound: &Outbound,
+    key: &Key,
+    clock: &dyn Clock,
+    concurrency: usize,
+    shutdown: &CancellationToken,
+) -> Result<usize> {
+    let mut attempts = 0;
+    loop {
+        let mut conn = db.acquire().await?;
+        let due = deliveries::list_due(&mut conn, clock.now(), DUE_AT_ONCE).await?;
+        drop(conn);
+        let outcomes: Vec<Outcome> = futures::stream::iter(due)
+            .take_while(|_| std::future::ready(!shutdown.is_cancelled()))
+            .map(|id| deliver(db, outbound, key, clock, id))
+            .buffer_unordered(concurrency.max(1))
+            .try_collect()
+            .await?;
+        let made = outcomes
+            .iter()
+            .filter(|outcome| **outcome != Outcome::NotDue)
+            .count();
+        if made == 0 {
+            return Ok(attempts);
+        }
+        attempts += made;
+    }
+}
+
+/// Sends. Whatever cannot be sent at all is refused with words for whoever reads the delivery.
+async fn attempt(
+    outbound: &Outbound,
+    key: &Key,
+    claimed: &Claimed,
+    now: DateTime<Utc>,
+) -> std::result::Result<String, SendError> {
+    let refused = |answer| SendError::Refused { answer };
+    let destination = open(key, claimed).map_err(refused)?;
+    let message = read(claimed, now).map_err(refused)?;
+    let sending = destination.send(outbound, &message);
+    // Destinations end in time by themselves. If one does not, it must not outlive its lease.
+    tokio::time::timeout(outbound.longest_attempt(), sending)
+        .await
+        .unwrap_or_else(|_| {
+            Err(SendError::Retry {
+                answer: "no answer in time".to_owned(),
+                after: None,
+            })
+        })
+}
+
+/// The destination, ready to be sent to.
+fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Box<dyn Destination>, String> {
+    // Such an attempt ended without a record each time: it takes the worker down with it.
+    if claimed.attempts > MOST_ATTEMPTS {
+        return Err(format!(
+            "given up: {MOST_ATTEMPTS} attempts were begun, and the last did not end"
+        ));
+    }
+    let destination = claimed
+        .destination
+        .as_ref()
+        .ok_or("the destination was deleted")?;
+    if !destination.enabled {
+        return Err("the destination is disabled".to_owned());
+    }
+    let kind = Kind::find(&destination.kind)
+        .ok_or_else(|| format!("there is no kind of destination \"{}\"", destination.kind))?;
+    let settings = key
+        .open(SEAL_PURPOSE, &destination.settings)
+        .map_err(|_| "the destination's settings were sealed with another key than [keys] destinations of today")?;
+    // What is wrong with them is not said here: it might quote a secret.
+    let unusable = "the destination's settings cannot be used: edit and save it";
+    let settings = serde_json::from_slice(&settings).map_err(|_| unusable)?;
+    kind.read(&settings).map_err(|_| unusable.to_owned())
+}
+
+/// The alert as it is told.
+fn read(claimed: &Claimed, now: DateTime<Utc>) -> std::result::Result<Message, String> {
+    let kind = match claimed.alert_kind.as_str() {
+        "opened" => AlertKind::Opened,
+        "acknowledged" => AlertKind::Acknowledged,
+        "resolved" => AlertKind::Resolved,
+        other => return Err(format!("there is no kind of alert \"{other}\"")),
+    };
+    let alert = serde_json::from_value(claimed.body.clone())
+        .map_err(|error| format!("the alert cannot be read: {error}"))?;
+    Ok(Message {
+        alert_id: claimed.alert_id,
+        delivery_id: claimed.id,
+        kind,
+        alert,
+        now,
+    })
+}
+
+fn judge(
+    claimed: &Claimed,
+    result: &std::result::Result<String, SendError>,
+    now: DateTime<Utc>,
+) -> Verdict {
+    match result {
+        Ok(_) => Verdict::Delivered,
+        Err(SendError::Refused { .. }) => Verdict::Refused,
+        Err(SendError::Retry { .. }) if claimed.attempts >= MOST_ATTEMPTS => Verdict::GivenUp,
+        Err(SendError::Retry { after, .. }) => {
+            let wait = back_off(claimed.id, claimed.attempts).max(after.unwrap_or_default());
+            Verdict::Again {
+                due_at: now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1)),
+            }
+        }
+    }
+}
+
+/// How long to wait after so many attempts: twice as long each time, up to an hour, give or take a quarter, so that what failed
+/// together does not come again together. The chance is in the id, whose end is random.
+fn back_off(id: DeliveryId, attempts: u32) -> Duration {
+    const STEPS: u32 = 1 << 16;
+    let doublings = attempts.saturating_sub(1).min(16);
+    let wait = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
+    let dice = (id.0.as_u64_pair().1 ^ u64::from(attempts)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let step = u32::try_from(dice >> 48).expect("16 bits are left");
+    wait * 3 / 4 + (wait / 2) * step / STEPS
+}
+
+/// Says in log and metrics what came of an attempt.
+fn tell(claimed: &Claimed, attempt: &Attempt<'_>) -> Outcome {
+    let (id, destination) = (claimed.id, &claimed.destination_name);
+    let (attempts, duration_ms, answer) = (claimed.attempts, attempt.duration_ms, attempt.answer);
+    let (outcome, name) = match attempt.verdict {
+        Verdict::Delivered => {
+            tracing::info!(delivery.id = %id, destination.name = destination, attempts, duration_ms, "alert delivered");
+            (Outcome::Delivered, "delivered")
+        }
+        Verdict::Again { due_at } => {
+            tracing::info!(
+                delivery.id = %id, destination.name = destination, attempts, duration_ms, %due_at, answer, "alert not delivered yet"
+            );
+            (Outcome::Waiting, "retry")
+        }
+        Verdict::GivenUp | Verdict::Refused => {
+            tracing::warn!(delivery.id = %id, destination.name = destination, attempts, duration_ms, answer, "alert given up");
+            (Outcome::Dead, "dead")
+        }
+    };
+    metrics::counter!("ostiary_delivery_attempts_total", "outcome" => name).increment(1);
+    outcome
+}
+
+#[cfg(test)]
+#[path = "deliver_alert_tests.rs"]
+mod tests;
