@@ -51,6 +51,11 @@ impl Configs {
         Ok(())
     }
 
+    /// Has anything been read yet?
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load().is_some()
+    }
+
     /// The document of a node.
     pub(crate) fn of(&self, node: &Arc<KnownNode>) -> Result<Arc<Document>> {
         let loaded = self.loaded.load_full().ok_or(Error::Unavailable)?;

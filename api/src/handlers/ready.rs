@@ -1,4 +1,4 @@
-//! `GET /readyz`: Postgres must answer; of Redis it is only said whether it does.
+//! `GET /readyz`: Postgres must answer and what nodes are sent must be in memory; of Redis it is only said whether it answers.
 
 use std::time::Duration;
 
@@ -19,6 +19,12 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
         Check {
             name: "postgres",
             ok: matches!(postgres, Ok(Ok(()))),
+            required: true,
+        },
+        // For a moment after the start there is no config to be sent.
+        Check {
+            name: "configs",
+            ok: app.configs.is_loaded(),
             required: true,
         },
         Check {

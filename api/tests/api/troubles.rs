@@ -268,7 +268,11 @@ async fn without_redis_nothing_changes_for_nodes() {
     }
     let ready = request(api.address, "GET", "/readyz", &[], b"").await;
     assert_eq!(ready.status, 200, "{ready:?}");
-    let checks = json!([{"name": "postgres", "ok": true, "required": true}, {"name": "redis", "ok": false, "required": false}]);
+    let checks = json!([
+        {"name": "postgres", "ok": true, "required": true},
+        {"name": "configs", "ok": true, "required": true},
+        {"name": "redis", "ok": false, "required": false}
+    ]);
     assert_eq!(ready.json()["checks"], checks);
     let alive = request(api.address, "GET", "/healthz", &[], b"").await;
     assert_eq!(
