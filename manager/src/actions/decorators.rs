@@ -159,7 +159,7 @@ pub async fn delete(
         .await?
         .ok_or(Error::NotFound)?;
     let name = &found.values.name;
-    super::confirmed(confirm, name)?;
+    super::validate::confirmed(confirm, name)?;
     decorators::delete(&mut tx, id).await?;
     let before = Some(json!(found));
     let change = Change {

@@ -249,7 +249,7 @@ pub async fn delete(
     let found = destinations::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
-    super::confirmed(confirm, &found.name)?;
+    super::validate::confirmed(confirm, &found.name)?;
     destinations::delete(&mut tx, id).await?;
     let before = Some(
         json!({"name": found.name, "kind": found.kind, "summary": found.summary, "enabled": found.enabled}),

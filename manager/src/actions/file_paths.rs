@@ -137,7 +137,7 @@ pub async fn delete(app: &App, permit: &Permit<Edit>, id: FilePathId, confirm: &
         .await?
         .ok_or(Error::NotFound)?;
     let name = &found.values.category;
-    super::confirmed(confirm, name)?;
+    super::validate::confirmed(confirm, name)?;
     file_paths::delete(&mut tx, id).await?;
     let before = Some(json!(found));
     let change = Change {

@@ -23,17 +23,3 @@ pub mod users;
 pub mod validate;
 
 pub use config_size::check as check_config_sizes;
-
-use crate::error::{Error, Result};
-
-/// What is deleted for good asks for its name.
-fn confirmed(typed: &str, name: &str) -> Result<()> {
-    if typed.trim() == name.trim() {
-        Ok(())
-    } else {
-        Err(Error::field(
-            "confirm",
-            format!("Type \"{name}\" to delete it."),
-        ))
-    }
-}

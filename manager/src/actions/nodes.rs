@@ -158,7 +158,7 @@ pub async fn revoke_keys(app: &App, permit: &Permit<Admin>, id: NodeId) -> Resul
 pub async fn delete(app: &App, permit: &Permit<Admin>, id: NodeId, confirm: &str) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let node = load(&mut tx, id).await?;
-    super::confirmed(confirm, &node.name)?;
+    super::validate::confirmed(confirm, &node.name)?;
     node_records::delete(&mut tx, id).await?;
     note(app, &mut tx, permit, "nodes.delete", &node).await?;
     Ok(Db::commit(tx).await?)

@@ -192,7 +192,7 @@ pub async fn delete(app: &App, permit: &Permit<Edit>, id: OptionId, confirm: &st
     let mut tx = app.db.begin().await?;
     let found = options::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
     let name = &found.values.name;
-    super::confirmed(confirm, name)?;
+    super::validate::confirmed(confirm, name)?;
     options::delete(&mut tx, id).await?;
     let before = Some(json!(found));
     record(

@@ -134,7 +134,7 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: PackId, draft: &PackDr
 pub async fn delete(app: &App, permit: &Permit<Edit>, id: PackId, confirm: &str) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let pack = load_own(&mut tx, id).await?;
-    super::confirmed(confirm, &pack.name)?;
+    super::validate::confirmed(confirm, &pack.name)?;
     packs::delete(&mut tx, id).await?;
     let before = Some(json!(pack));
     let change = Change {

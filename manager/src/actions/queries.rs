@@ -187,7 +187,7 @@ pub async fn delete(
     let mut tx = app.db.begin().await?;
     let query = load(&mut tx, pack, id).await?;
     may_change(&mut tx, pack).await?;
-    super::confirmed(confirm, &query.name)?;
+    super::validate::confirmed(confirm, &query.name)?;
     queries::delete(&mut tx, id).await?;
     let before = Some(json!(query));
     let change = Change {

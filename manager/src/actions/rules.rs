@@ -237,7 +237,7 @@ pub async fn delete(app: &App, permit: &Permit<Edit>, id: RuleId, confirm: &str)
     let rule = rule_edits::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
-    super::confirmed(confirm, &rule.name)?;
+    super::validate::confirmed(confirm, &rule.name)?;
     rule_edits::delete(&mut tx, id).await?;
     let (name, before) = (&rule.name, Some(json!(rule)));
     record(

@@ -130,7 +130,7 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: TagId, draft: &TagDraf
 pub async fn delete(app: &App, permit: &Permit<Edit>, id: TagId, confirm: &str) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let tag = load(&mut tx, id).await?;
-    super::confirmed(confirm, &tag.name)?;
+    super::validate::confirmed(confirm, &tag.name)?;
     let users = users_of(&mut tx, &tag.name).await?;
     if !users.is_empty() {
         return Err(Error::Refused(format!(

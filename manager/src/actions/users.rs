@@ -208,7 +208,7 @@ pub async fn set_disabled(
 pub async fn delete(app: &App, permit: &Permit<Admin>, id: UserId, confirm: &str) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let user = users::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
-    super::confirmed(confirm, &user.name)?;
+    super::validate::confirmed(confirm, &user.name)?;
     keep_an_admin(&mut tx, id).await?;
     users::delete(&mut tx, id).await?;
     let before = Some(json!({"name": user.name, "email": user.email, "role": user.role}));

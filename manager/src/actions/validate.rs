@@ -206,6 +206,18 @@ pub fn sentence(error: &impl std::fmt::Display) -> String {
     format!("{capital}{}.", letters.as_str().trim_end_matches('.'))
 }
 
+/// What is deleted for good asks for its name.
+pub(super) fn confirmed(typed: &str, name: &str) -> Result<()> {
+    if typed.trim() == name.trim() {
+        Ok(())
+    } else {
+        Err(Error::field(
+            "confirm",
+            format!("Type \"{name}\" to delete it."),
+        ))
+    }
+}
+
 /// Lines that are not empty, trimmed.
 #[must_use]
 pub fn lines(text: &str) -> Vec<String> {

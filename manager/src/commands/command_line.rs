@@ -1,0 +1,103 @@
+//! The command line itself, and what is no more than a few lines.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use ostiary_boot::clock::SystemClock;
+use ostiary_boot::settings::{SettingsArgs, load};
+use ostiary_boot::{shutdown, telemetry, tls};
+use ostiary_store::{Db, Options};
+use serde::Deserialize;
+
+use super::seed;
+use crate::settings::Settings;
+use crate::state::App;
+use crate::views::Views;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ostiary-manager",
+    version,
+    about = "The pages and the REST interface of Ostiary, and commands for its operator"
+)]
+struct Arguments {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve pages and REST (the default).
+    Serve,
+    /// Apply the migrations that are missing. Log in as the owner of the database.
+    Migrate,
+    /// Compile every template and say whether one is broken.
+    CheckTemplates,
+    #[command(flatten)]
+    Seed(seed::Command),
+}
+
+/// Reads the command line and does what it says.
+///
+/// # Errors
+/// Whatever went wrong, in words for the operator.
+pub fn main() -> anyhow::Result<()> {
+    tls::install_provider();
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            let settings: Settings = load(&arguments.settings)?;
+            telemetry::start(&settings.log)?;
+            crate::serve(settings, shutdown::on_signal()?).await
+        }
+        Command::Migrate => migrate(&arguments.settings).await,
+        Command::CheckTemplates => {
+            let count = Views::new(Arc::new(SystemClock)).check()?;
+            println!("{count} templates compile");
+            Ok(())
+        }
+        Command::Seed(command) => {
+            let settings: Settings = load(&arguments.settings)?;
+            let db = Db::prepare(&settings.database, "ostiary-manager command")?;
+            let app = App::new(db, settings, Arc::new(SystemClock));
+            let done = command.run(&app).await;
+            app.db.close().await;
+            done
+        }
+    }
+}
+
+/// Migrating needs no keys and must not wait for them.
+#[derive(Debug, Deserialize)]
+struct MigrateSettings {
+    log: telemetry::Options,
+    database: Options,
+}
+
+async fn migrate(arguments: &SettingsArgs) -> anyhow::Result<()> {
+    let settings: MigrateSettings = load(arguments)?;
+    telemetry::start(&settings.log)?;
+    // An index over a large table takes its time.
+    let options = Options {
+        statement_timeout_ms: 0,
+        ..settings.database
+    };
+    let db = Db::prepare(&options, "ostiary-manager migrate")?;
+    db.migrate()
+        .await
+        .context("the migrations cannot be applied")?;
+    db.close().await;
+    println!("the database is up to date");
+    Ok(())
+}
