@@ -39,7 +39,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     let app = App::new(settings, Arc::new(SystemClock), shutdown.clone())?;
     let health = health::serve(app.clone(), listen, recorder).await?;
     tracing::info!(%listen, "the worker works");
-    tokio::join!(registry::run(app.clone()), sweep::run(app.clone()));
+    // Boxed: rustc's limit on nested types does not reach over all jobs and the sweep as one future.
+    tokio::join!(Box::pin(registry::run(app.clone())), Box::pin(sweep::run(app.clone())));
     health.await?;
     app.db.close().await;
     tracing::info!("the worker has stopped");
