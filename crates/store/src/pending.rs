@@ -15,9 +15,6 @@ use crate::{Conn, Error, Result};
 /// Sets our advisory locks on nodes apart from those of anybody else in the database.
 const LOCK_SEED: i64 = 0x6f73_7469;
 
-/// How many due rows are looked at to find nodes with work.
-const WINDOW: i64 = 4_000;
-
 /// What a pending row is about.
 #[derive(Debug, Clone)]
 pub enum Work {
@@ -82,28 +79,56 @@ pub struct Pending {
     pub work: Work,
 }
 
-/// Nodes whose first pending row is due, those that wait longest first.
+/// Some of the nodes with pending work.
+#[derive(Debug, Clone, Default)]
+pub struct DueNodes {
+    /// Those whose first pending row is due, that with the oldest first.
+    pub due: Vec<NodeId>,
+    /// Where to go on; `None` when no node is left.
+    pub next: Option<NodeId>,
+}
+
+/// Looks at up to `limit` nodes with pending work, in the order of their ids, beginning after `after`. Each costs one probe of an
+/// index, however much work it has: a node with a large backlog keeps nobody else from being seen.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn list_due_nodes(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<NodeId>> {
-    let nodes = sqlx::query_scalar!(
+pub async fn list_due_nodes(
+    conn: &mut Conn,
+    now: DateTime<Utc>,
+    after: Option<NodeId>,
+    limit: i64,
+) -> Result<DueNodes> {
+    let rows = sqlx::query!(
         r#"
-        SELECT node_id
-        FROM (SELECT id, node_id FROM pending WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2) due
-        WHERE NOT EXISTS (SELECT FROM pending p WHERE p.node_id = due.node_id AND p.id < due.id AND p.due_at > $1)
-        GROUP BY node_id
-        ORDER BY min(id)
+        WITH RECURSIVE heads AS (
+            (SELECT node_id, id, due_at FROM pending WHERE node_id > $2 ORDER BY node_id, id LIMIT 1)
+            UNION ALL
+            SELECT next.node_id, next.id, next.due_at
+            FROM heads
+            CROSS JOIN LATERAL (
+                SELECT node_id, id, due_at FROM pending WHERE node_id > heads.node_id ORDER BY node_id, id LIMIT 1) next
+        )
+        SELECT node_id AS "node_id!", id AS "id!", due_at <= $1 AS "due!" FROM heads LIMIT $3
         "#,
         now,
-        WINDOW
-    );
-    Ok(nodes
-        .fetch_all(conn)
-        .await?
-        .into_iter()
-        .map(NodeId)
-        .collect())
+        after.map_or(Uuid::nil(), |node| node.0),
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next = rows.last().filter(|_| full).map(|row| NodeId(row.node_id));
+    let mut due: Vec<(i64, NodeId)> = rows
+        .iter()
+        .filter(|row| row.due)
+        .map(|row| (row.id, NodeId(row.node_id)))
+        .collect();
+    due.sort_unstable();
+    Ok(DueNodes {
+        due: due.into_iter().map(|(_, node)| node).collect(),
+        next,
+    })
 }
 
 /// Takes the locks of those nodes whose lock is free, in sorted order, without waiting, and says of which. They are held until the
@@ -156,13 +181,15 @@ pub async fn take(
     let (first, last) = limits.only.unwrap_or((i64::MIN, i64::MAX));
     let rows = sqlx::query!(
         r#"
-        WITH claimed AS MATERIALIZED (
+        WITH heads AS MATERIALIZED (
+            SELECT head.id, bool_and(head.due_at <= $2) OVER (PARTITION BY wanted.node_id ORDER BY head.id) AS ready
+            FROM unnest($1::uuid[]) AS wanted (node_id)
+            CROSS JOIN LATERAL (SELECT id, due_at FROM pending WHERE node_id = wanted.node_id ORDER BY id LIMIT $3) head
+        ), claimed AS MATERIALIZED (
             SELECT id, node_id, kind, batch_id, received_at, fact, attempts
-            FROM pending p
-            WHERE node_id = ANY($1) AND due_at <= $2 AND id BETWEEN $5 AND $6
-              AND NOT EXISTS (SELECT FROM pending e WHERE e.node_id = p.node_id AND e.id < p.id AND e.due_at > $2)
+            FROM pending
+            WHERE id IN (SELECT id FROM heads WHERE ready AND id BETWEEN $5 AND $6 ORDER BY id LIMIT $3)
             ORDER BY id
-            LIMIT $3
             FOR UPDATE SKIP LOCKED
         ), sized AS (
             SELECT c.*, b.id AS found_id, b.log_type, b.client_version, b.data,
@@ -267,18 +294,5 @@ pub async fn backlog(conn: &mut Conn) -> Result<Backlog> {
         r#"SELECT count(*) AS "rows!", min(received_at) AS oldest_at FROM pending"#
     )
     .fetch_one(conn)
-    .await?)
-}
-
-/// The highest id of due work, to ring for; `None` when nothing is due.
-///
-/// # Errors
-/// Postgres failed.
-pub async fn find_due(conn: &mut Conn, now: DateTime<Utc>) -> Result<Option<i64>> {
-    Ok(sqlx::query_scalar!(
-        "SELECT id FROM pending WHERE due_at <= $1 ORDER BY due_at LIMIT 1",
-        now
-    )
-    .fetch_optional(conn)
     .await?)
 }
