@@ -3,15 +3,15 @@
 //! | query name | action | columns |
 //! |---|---|---|
 //! | `ostiary/enrolled` | `triggered` | what the api notes at an enrollment |
-//! | `ostiary/offline` | `triggered` | `last_seen_at`, `results_at`, `enrolled_at`, and `since_last_checkin_seconds`, `since_last_result_seconds`, each also with `_days` |
+//! | `ostiary/offline` | `triggered` | `last_seen_at`, `results_at`, `enrolled_at`; `since_last_checkin`, `since_last_result` and `since_last_checkin_to_last_result`, each with `_seconds` and with `_days` |
 //! | `ostiary/silent` | `triggered` | the same |
 //!
 //! Rules of doorman know the first two as `doorman/tasks/node_enrolled` and `doorman/tasks/node_offline_checks`.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ostiary_domain::osquery::Columns;
 use ostiary_store::facts::Quiet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A node has not checked in for a while.
 pub(crate) const OFFLINE: &str = "offline";
@@ -58,21 +58,26 @@ impl Fact {
 
 /// The fact that a node is quiet.
 pub(crate) fn quiet(name: &str, node: &Quiet, now: DateTime<Utc>) -> Value {
-    let checkin = now - node.last_seen_at;
-    let result = now - node.results_at.unwrap_or(node.enrolled_at);
-    json!({"name": name, "columns": {
-        "last_seen_at": node.last_seen_at.to_rfc3339(),
-        "results_at": node.results_at.map(|at| at.to_rfc3339()),
-        "enrolled_at": node.enrolled_at.to_rfc3339(),
-        "since_last_checkin_seconds": checkin.num_seconds(),
-        "since_last_checkin_days": days(checkin),
-        "since_last_result_seconds": result.num_seconds(),
-        "since_last_result_days": days(result),
-    }})
-}
-
-fn days(span: TimeDelta) -> i64 {
-    span.num_days()
+    let results_at = node.results_at.unwrap_or(node.enrolled_at);
+    let mut columns = Map::new();
+    columns.insert("last_seen_at".into(), node.last_seen_at.to_rfc3339().into());
+    columns.insert(
+        "results_at".into(),
+        node.results_at.map(|at| at.to_rfc3339()).into(),
+    );
+    columns.insert("enrolled_at".into(), node.enrolled_at.to_rfc3339().into());
+    for (span, length) in [
+        ("since_last_checkin", now - node.last_seen_at),
+        ("since_last_result", now - results_at),
+        (
+            "since_last_checkin_to_last_result",
+            node.last_seen_at - results_at,
+        ),
+    ] {
+        columns.insert(format!("{span}_seconds"), length.num_seconds().into());
+        columns.insert(format!("{span}_days"), length.num_days().into());
+    }
+    json!({"name": name, "columns": columns})
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use crate::group::{self, Taken};
 /// Nodes of which a group may be made.
 const NODES: usize = 32;
 
+/// Nodes that are listed at a time.
+const NODES_LISTED: i64 = 1_024;
+
 /// Works due posts and facts until none is left that nobody else works on, or the process is to stop; gives how many were done.
 /// Those who come with different `offset`s begin at different nodes.
 ///
@@ -26,23 +29,32 @@ const NODES: usize = 32;
 pub(crate) async fn work_until_idle(app: &App, offset: usize) -> Result<usize> {
     let mut done = 0;
     loop {
-        let mut conn = app.db.acquire().await?;
-        let mut nodes = pending::list_due_nodes(&mut conn, app.now()).await?;
-        drop(conn);
-        if nodes.is_empty() {
+        let round = work_round(app, offset).await?;
+        done += round;
+        if round == 0 || app.shutdown.is_cancelled() {
             return Ok(done);
         }
-        let chunks = nodes.len().div_ceil(NODES);
-        nodes.rotate_left(offset % chunks * NODES);
-        let before = done;
-        for chunk in nodes.chunks(NODES) {
+    }
+}
+
+/// Gives every node with due work one turn.
+async fn work_round(app: &App, offset: usize) -> Result<usize> {
+    let (mut done, mut after) = (0, None);
+    loop {
+        let mut conn = app.db.acquire().await?;
+        let mut found = pending::list_due_nodes(&mut conn, app.now(), after, NODES_LISTED).await?;
+        drop(conn);
+        let chunks = found.due.len().div_ceil(NODES).max(1);
+        found.due.rotate_left(offset % chunks * NODES);
+        for chunk in found.due.chunks(NODES) {
             if app.shutdown.is_cancelled() {
                 return Ok(done);
             }
             done += work_nodes(app, chunk).await?;
         }
-        if done == before {
-            return Ok(done); // others work on all of them
+        match found.next {
+            Some(next) => after = Some(next),
+            None => return Ok(done),
         }
     }
 }
