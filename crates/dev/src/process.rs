@@ -121,6 +121,8 @@ impl Recipe {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // What it says last goes into our message: a backtrace would push the reason out.
+            .env_remove("RUST_BACKTRACE")
             .kill_on_drop(true);
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
