@@ -5,12 +5,16 @@
 
 mod browser;
 mod rest;
+mod servers;
+mod stored;
 mod wire;
 mod world;
 
 pub use browser::run_browser;
 pub use rest::Rest;
-pub use wire::{Answer, Wire};
+pub use servers::Servers;
+pub use stored::{Stored, StoredExecution, StoredRow, StoredStatus, StoredTask};
+pub use wire::{Answer, Exchange, Wire};
 pub use world::{Program, World, WorldOptions};
 
 use std::time::{Duration, Instant};

@@ -23,6 +23,18 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Takes an answer apart; `Content-Length` bodies only, which is all that the api sends. `None` if there is none.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).ok()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Self {
+            status,
+            body: bytes[end + 4..].to_vec(),
+        })
+    }
+
     /// The body as JSON.
     ///
     /// # Panics
@@ -53,6 +65,15 @@ impl Answer {
     pub fn is_node_invalid(&self) -> bool {
         !self.body.is_empty() && self.json().get("node_invalid") == Some(&Value::Bool(true))
     }
+}
+
+/// What came of raw bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// What came back.
+    pub received: Vec<u8>,
+    /// Did the other side close the connection?
+    pub closed: bool,
 }
 
 /// A client of the api.
@@ -108,14 +129,32 @@ impl Wire {
 
     /// Writes raw bytes and returns everything that comes back until the other side closes, or until it is silent for `patience`.
     pub async fn raw(&self, bytes: &[u8], patience: Duration) -> Vec<u8> {
+        self.exchange(bytes, patience).await.received
+    }
+
+    /// Writes raw bytes and reads, for at most `patience`, until the other side closes.
+    pub async fn exchange(&self, bytes: &[u8], patience: Duration) -> Exchange {
         let mut received = Vec::new();
-        if let Ok(mut stream) = self.connect().await {
-            // The other side may close before it has read all: what matters is what it says.
-            let _ = stream.write_all(bytes).await;
-            let _ = stream.flush().await;
-            let _ = tokio::time::timeout(patience, stream.read_to_end(&mut received)).await;
-        }
-        received
+        let Ok(stream) = self.connect().await else {
+            return Exchange {
+                received,
+                closed: true,
+            };
+        };
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        // Read while writing: the other side may answer and close before it has taken all, and a reset would swallow its answer.
+        let read = reader.read_to_end(&mut received);
+        let write = async {
+            let _ = writer.write_all(bytes).await;
+            let _ = writer.flush().await;
+            std::future::pending::<()>().await;
+        };
+        let closed = tokio::select! {
+            _ = read => true,
+            () = write => false,
+            () = tokio::time::sleep(patience) => false,
+        };
+        Exchange { received, closed }
     }
 
     /// Sends a request on a connection of its own. `None` if the connection was closed without an answer.
@@ -135,7 +174,7 @@ impl Wire {
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         let bytes = [head.as_bytes(), body].concat();
-        parse(&self.raw(&bytes, Duration::from_secs(30)).await)
+        Answer::parse(&self.raw(&bytes, Duration::from_secs(30)).await)
     }
 
     /// POSTs JSON.
@@ -182,15 +221,4 @@ impl std::fmt::Debug for Wire {
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
-}
-
-/// Takes an answer apart; `Content-Length` bodies only, which is all that the api sends.
-fn parse(bytes: &[u8]) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer {
-        status,
-        body: bytes[end + 4..].to_vec(),
-    })
 }

@@ -12,7 +12,7 @@ use ostiary_store::testing::TestDb;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::{Rest, Wire, eventually};
+use crate::{Rest, Servers, Wire, eventually};
 
 /// The secret by which nodes of a test enroll.
 const ENROLL_SECRET: &str = "journey-enroll-secret";
@@ -48,6 +48,8 @@ pub struct WorldOptions {
     pub programs: Vec<Program>,
     /// Fill in the packs and rules of the demo?
     pub demo: bool,
+    /// A Postgres and a Redis of its own, which can be stopped and emptied without harm to other tests?
+    pub private_servers: bool,
     /// More settings: `("API__LOG_MAX_BYTES", "1000")`.
     pub settings: Vec<(String, String)>,
 }
@@ -57,6 +59,7 @@ impl Default for WorldOptions {
         Self {
             programs: vec![Program::Api, Program::Manager, Program::Worker],
             demo: false,
+            private_servers: false,
             settings: Vec::new(),
         }
     }
@@ -68,6 +71,22 @@ impl WorldOptions {
     pub fn demo() -> Self {
         Self {
             demo: true,
+            ..Self::default()
+        }
+    }
+
+    /// With servers of its own.
+    #[must_use]
+    pub fn private_servers(mut self) -> Self {
+        self.private_servers = true;
+        self
+    }
+
+    /// Only these programs.
+    #[must_use]
+    pub fn only(programs: &[Program]) -> Self {
+        Self {
+            programs: programs.to_vec(),
             ..Self::default()
         }
     }
@@ -98,6 +117,7 @@ pub struct World {
     folder: PathBuf,
     settings: Vec<(String, String)>,
     processes: BTreeMap<Program, Process>,
+    servers: Option<Servers>,
 }
 
 impl World {
@@ -107,7 +127,6 @@ impl World {
     /// Something cannot be started: the test cannot run.
     pub async fn start(options: WorldOptions) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let db = TestDb::new().await;
         let name = format!(
             "ostiary-world-{}-{}",
             std::process::id(),
@@ -115,6 +134,21 @@ impl World {
         );
         let folder = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        let servers = if options.private_servers {
+            Some(Servers::start(&folder).await)
+        } else {
+            None
+        };
+        let (db, redis_url) = match &servers {
+            Some(servers) => (
+                TestDb::at(servers.postgres_url()).await,
+                servers.redis_url().to_owned(),
+            ),
+            None => (
+                TestDb::new().await,
+                std::env::var("OSTIARY_TEST_REDIS_URL").expect("script/test starts a Redis"),
+            ),
+        };
         let names = ["localhost", "127.0.0.1"].map(String::from);
         let certificates =
             Certificates::ensure(&folder.join("tls"), &names).expect("certificates can be made");
@@ -122,7 +156,7 @@ impl World {
             .await
             .expect("mail can be caught");
         let (api, manager, worker) = (free_address(), free_address(), free_address());
-        let mut settings = base_settings(&certificates, &name, api, manager, worker);
+        let mut settings = base_settings(&certificates, (redis_url, &name), api, manager, worker);
         settings.extend(
             options
                 .settings
@@ -139,10 +173,14 @@ impl World {
             folder,
             settings,
             processes: BTreeMap::new(),
+            servers,
         };
         world.fill(options.demo).await;
-        for program in options.programs {
-            world.launch(program).await;
+        for program in &options.programs {
+            world.launch(*program).await;
+        }
+        if options.programs.contains(&Program::Api) {
+            world.ready().await;
         }
         world
     }
@@ -177,6 +215,20 @@ impl World {
         &self.folder
     }
 
+    /// The servers of its own.
+    ///
+    /// # Panics
+    /// It was started without.
+    pub fn servers(&mut self) -> &mut Servers {
+        self.servers.as_mut().expect("a world with private servers")
+    }
+
+    /// The process id of a program, if it was started.
+    #[must_use]
+    pub fn pid(&self, program: Program) -> Option<u32> {
+        self.processes.get(&program).map(|process| process.pid)
+    }
+
     /// The log of a process so far.
     #[must_use]
     pub fn log(&self, program: Program) -> String {
@@ -184,7 +236,20 @@ impl World {
         String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned()
     }
 
-    /// Starts a process and waits until it answers.
+    /// Waits until the api can do its work.
+    ///
+    /// # Panics
+    /// It cannot within 30 s.
+    pub async fn ready(&self) {
+        let wire = self.wire();
+        eventually("the api is ready", Duration::from_secs(30), async || {
+            let answer = wire.request("GET", "/readyz", &[], b"").await?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a process and waits until it listens.
     ///
     /// # Panics
     /// It does not within 60 s; the message holds the end of its log.
@@ -249,13 +314,39 @@ impl World {
         }
     }
 
+    /// Restarts the Postgres of its own, as an operator would or (`crash`) as a failure does. Its clients are cut off.
+    ///
+    /// # Panics
+    /// The world has no servers of its own, or Postgres does not come back.
+    pub async fn restart_postgres(&mut self, crash: bool) {
+        self.servers().restart_postgres(crash).await;
+    }
+
+    /// Empties the Redis of its own.
+    ///
+    /// # Panics
+    /// The world has no servers of its own, or Redis does not obey.
+    pub async fn flush_redis(&self) {
+        let servers = self.servers.as_ref();
+        servers
+            .expect("a world with private servers")
+            .flush_redis()
+            .await;
+    }
+
     /// Ends everything and removes what it made. A test that panics leaves the folder, for a look at the logs.
     pub async fn end(mut self) {
         for program in [Program::Api, Program::Worker, Program::Manager] {
             self.stop(program).await;
         }
         drop(self.mail);
-        self.db.drop().await;
+        match self.servers {
+            None => self.db.drop().await,
+            Some(servers) => {
+                self.db.db.close().await;
+                servers.stop().await;
+            }
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 
@@ -353,12 +444,11 @@ impl World {
 
 fn base_settings(
     certificates: &Certificates,
-    prefix: &str,
+    (redis, prefix): (String, &str),
     api: SocketAddr,
     manager: SocketAddr,
     worker: SocketAddr,
 ) -> Vec<(String, String)> {
-    let redis = std::env::var("OSTIARY_TEST_REDIS_URL").expect("script/test starts a Redis");
     [
         ("REDIS__URL", redis),
         ("REDIS__PREFIX", prefix.to_owned()),
@@ -395,7 +485,9 @@ fn binary(name: &str) -> String {
     } else {
         let this = std::env::current_exe().expect("a process knows its program");
         let target = this.parent().and_then(Path::parent);
-        target.expect("tests lie in target/<profile>/deps").to_owned()
+        target
+            .expect("tests lie in target/<profile>/deps")
+            .to_owned()
     };
     folder.join(format!("ostiary-{name}")).display().to_string()
 }

@@ -1,0 +1,274 @@
+//! Postgres or Redis down, or there and silent.
+
+use std::time::{Duration, Instant};
+
+use ostiary_tests::{Answer, Program, StoredRow, Wire, World, WorldOptions, eventually};
+use serde_json::{Value, json};
+
+use super::{assert_accepted, assert_refused_softly, good_body, log_body, routes};
+
+/// osqueryd hangs up after this long.
+const CLIENT_WAITS: Duration = Duration::from_secs(16);
+
+fn options() -> WorldOptions {
+    WorldOptions::only(&[Program::Api, Program::Worker])
+        .private_servers()
+        .set("API__ANSWER_TIMEOUT_MS", "1500")
+        .set("DATABASE__ACQUIRE_TIMEOUT_MS", "1000")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_postgres_nodes_keep_what_they_have() {
+    let mut world = World::start(options()).await;
+    let mut nodes = Nodes::enroll(&world).await;
+    world.servers().stop_postgres().await;
+    nodes.try_everything("down").await;
+    world.servers().start_postgres().await;
+    nodes.come_through("up again").await;
+    nodes.ask_again(&world, "hanging").await;
+    world.servers().pause_postgres();
+    nodes.try_everything("hanging").await;
+    world.servers().resume_postgres();
+    nodes.come_through("awake again").await;
+    nodes.compare(&world).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_nothing_changes_for_nodes() {
+    let mut world = World::start(options()).await;
+    let mut nodes = Nodes::enroll(&world).await;
+    world.servers().stop_redis().await;
+    nodes.everything_works(&world, "down").await;
+    world.servers().start_redis().await;
+    nodes.everything_works(&world, "up").await;
+    world.servers().pause_redis();
+    nodes.everything_works(&world, "hanging").await;
+    world.servers().resume_redis();
+    nodes.compare(&world).await;
+    world.end().await;
+}
+
+/// Two nodes: to `busy` every live query was handed out already, to `idle` none.
+struct Nodes {
+    wire: Wire,
+    secret: &'static str,
+    busy: String,
+    idle: String,
+    config: Vec<u8>,
+    /// Marks of posts that were answered with a success.
+    accepted: Vec<String>,
+}
+
+impl Nodes {
+    async fn enroll(world: &World) -> Self {
+        let wire = world.wire();
+        let secret = world.enroll_secret();
+        let (busy, idle) = (
+            wire.enroll(secret, "busy").await,
+            wire.enroll(secret, "idle").await,
+        );
+        let config = wire.post("/config", &json!({"node_key": busy})).await.body;
+        let mut nodes = Self {
+            wire,
+            secret,
+            busy,
+            idle,
+            config,
+            accepted: Vec::new(),
+        };
+        nodes.ask_again(world, "first").await;
+        nodes.come_through("before").await;
+        nodes
+    }
+
+    /// Both are asked something; only one gets to know of it.
+    async fn ask_again(&mut self, world: &World, wire_id: &str) {
+        let ids = [
+            world.find_nodes("busy").await[0].id,
+            world.find_nodes("idle").await[0].id,
+        ];
+        world.ask(&ids, wire_id, "SELECT 1").await;
+        eventually(
+            "a live query is handed out",
+            Duration::from_secs(20),
+            async || {
+                let answer = self
+                    .wire
+                    .post("/distributed/read", &json!({"node_key": self.busy}))
+                    .await;
+                answer.json()["queries"].get(wire_id).map(|_| ())
+            },
+        )
+        .await;
+    }
+
+    /// Nothing may be taken for a success, but for what is answered from memory.
+    async fn try_everything(&self, state: &str) {
+        let begun = Instant::now();
+        let mut asked = Vec::new();
+        for (method, path, endpoint) in routes() {
+            let enroll =
+                json!({"enroll_secret": self.secret, "host_identifier": format!("late-{state}")})
+                    .to_string();
+            let bodies = match endpoint {
+                "/enroll" => vec![("", enroll)],
+                "/log" => vec![
+                    ("known", log_body(&self.busy, &format!("refused {state}"))),
+                    ("stranger", log_body("never given out", "stranger")),
+                ],
+                "/distributed/write" => {
+                    let answer = json!({"node_key": self.busy, "queries": {"first": [{"a": "1"}]}, "statuses": {"first": 0}});
+                    vec![
+                        ("known", answer.to_string()),
+                        ("stranger", good_body(endpoint, "never given out")),
+                    ]
+                }
+                _ => vec![
+                    ("known", good_body(endpoint, &self.idle)),
+                    ("stranger", good_body(endpoint, "never given out")),
+                ],
+            };
+            for (who, body) in bodies {
+                let (wire, path) = (self.wire.clone(), path.clone());
+                let what = format!("Postgres {state}: {method} {path} {who}");
+                let sent =
+                    tokio::spawn(
+                        async move { wire.request(method, &path, &[], body.as_bytes()).await },
+                    );
+                asked.push((what, endpoint, who, sent));
+            }
+        }
+        for (what, endpoint, who, sent) in asked {
+            let answer = sent.await.unwrap();
+            if (endpoint, who) == ("/config", "known") {
+                let body = answer.expect("configs come from memory").body;
+                assert_eq!(
+                    body,
+                    self.config,
+                    "{what}: {}",
+                    String::from_utf8_lossy(&body)
+                );
+            } else {
+                assert_refused_softly(&what, endpoint, answer.as_ref());
+            }
+        }
+        assert!(
+            begun.elapsed() < CLIENT_WAITS,
+            "Postgres {state}: {} s",
+            begun.elapsed().as_secs()
+        );
+        // Nothing is left to be handed out to this one, so memory is enough.
+        let answer = self
+            .wire
+            .post("/distributed/read", &json!({"node_key": self.busy}))
+            .await;
+        assert_accepted(&format!("Postgres {state}: nothing to do"), Some(&answer));
+    }
+
+    /// Soon everything works.
+    async fn come_through(&mut self, state: &str) {
+        let body = log_body(&self.busy, state);
+        eventually(
+            &format!("posts are taken: {state}"),
+            Duration::from_secs(30),
+            async || {
+                let answer = self.wire.post_bytes("/log", body.as_bytes()).await;
+                answer.is_success().then_some(())
+            },
+        )
+        .await;
+        self.accepted.push(state.into());
+        let body = json!({"node_key": self.busy, "queries": {"first": [{"a": "1"}]}, "statuses": {"first": 0}});
+        if state != "before" {
+            assert_accepted(
+                state,
+                Some(&self.wire.post("/distributed/write", &body).await),
+            );
+        }
+        let key = self
+            .wire
+            .enroll(self.secret, &format!("newcomer {state}"))
+            .await;
+        assert!(
+            self.wire
+                .post("/config", &json!({"node_key": key}))
+                .await
+                .is_success()
+        );
+    }
+
+    /// Redis is missing, and no node notices.
+    async fn everything_works(&mut self, world: &World, state: &str) {
+        let begun = Instant::now();
+        for (method, path, endpoint) in routes() {
+            let mark = format!("{method} {path} {state}");
+            let body = match endpoint {
+                "/enroll" => {
+                    json!({"enroll_secret": self.secret, "host_identifier": mark}).to_string()
+                }
+                "/log" => log_body(&self.busy, &mark),
+                _ => good_body(endpoint, &self.busy),
+            };
+            let answer = self
+                .wire
+                .request(method, &path, &[], body.as_bytes())
+                .await
+                .expect("it is answered");
+            assert!(
+                !answer.body.is_empty() && answer.is_success(),
+                "Redis {state}: {mark}"
+            );
+            match endpoint {
+                "/enroll" => assert!(has_key(&answer), "Redis {state}: {mark}"),
+                "/log" => self.accepted.push(mark),
+                _ => {}
+            }
+        }
+        assert!(
+            begun.elapsed() < CLIENT_WAITS,
+            "Redis {state}: {} s",
+            begun.elapsed().as_secs()
+        );
+        // The bell was not heard; the worker looks by itself.
+        world.worked_off().await;
+    }
+
+    /// What was acknowledged is stored, once; what was refused may be, for it may have been committed when nobody waited any more.
+    async fn compare(&self, world: &World) {
+        world.worked_off().await;
+        let node = world.find_nodes("busy").await[0].id;
+        let stored = world.stored(node).await;
+        let rows = stored
+            .executions
+            .iter()
+            .flat_map(|execution| &execution.rows);
+        let marks: Vec<&str> = rows
+            .map(|row| match row {
+                StoredRow::Added(columns) => columns["mark"].as_str(),
+                other => panic!("nobody sent {other:?}"),
+            })
+            .collect();
+        for accepted in &self.accepted {
+            assert_eq!(
+                marks.iter().filter(|mark| *mark == accepted).count(),
+                1,
+                "{accepted}: {marks:?}"
+            );
+        }
+        let strangers = marks
+            .iter()
+            .filter(|mark| !self.accepted.iter().any(|known| known == *mark));
+        assert!(
+            strangers.clone().all(|mark| mark.starts_with("refused ")),
+            "{marks:?}"
+        );
+    }
+}
+
+fn has_key(answer: &Answer) -> bool {
+    answer.json()["node_key"]
+        .as_str()
+        .is_some_and(|key| !key.is_empty())
+        && answer.json()["error"] == Value::Null
+}
