@@ -40,7 +40,10 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     let health = health::serve(app.clone(), listen, recorder).await?;
     tracing::info!(%listen, "the worker works");
     // Boxed: rustc's limit on nested types does not reach over all jobs and the sweep as one future.
-    tokio::join!(Box::pin(registry::run(app.clone())), Box::pin(sweep::run(app.clone())));
+    tokio::join!(
+        Box::pin(registry::run(app.clone())),
+        Box::pin(sweep::run(app.clone()))
+    );
     health.await?;
     app.db.close().await;
     tracing::info!("the worker has stopped");

@@ -23,12 +23,18 @@ impl TestClock {
 
     /// Moves the clock forward.
     pub fn advance(&self, by: TimeDelta) {
-        *self.0.lock().expect("nothing panics while it holds this lock") += by;
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds this lock") += by;
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> DateTime<Utc> {
-        *self.0.lock().expect("nothing panics while it holds this lock")
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }

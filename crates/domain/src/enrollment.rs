@@ -67,19 +67,26 @@ pub fn decide(details: &NodeDetails, candidates: &[Candidate], now: DateTime<Utc
             && !same.shared.contains(&IdentifierKind::HardwareUuid)
             && !same.shared.contains(&IdentifierKind::Serial);
         return match other_hardware && is_alive(same, now) {
-            true => Decision::New { conflict_with: Some(same.node_id) },
+            true => Decision::New {
+                conflict_with: Some(same.node_id),
+            },
             false => known(same),
         };
     }
-    let hardware = newest_with(IdentifierKind::HardwareUuid).or_else(|| newest_with(IdentifierKind::Serial));
+    let hardware =
+        newest_with(IdentifierKind::HardwareUuid).or_else(|| newest_with(IdentifierKind::Serial));
     if let Some(same) = hardware {
         let untold = details.instance_id.is_empty() || same.instance_id.is_empty();
         return without_proof(same, untold, now);
     }
     let told_nothing_else = details.instance_id.is_empty() && details.hardware_uuid.is_empty();
     match newest_with(IdentifierKind::HostIdentifier) {
-        Some(same) if told_nothing_else && same.instance_id.is_empty() => without_proof(same, true, now),
-        _ => Decision::New { conflict_with: None },
+        Some(same) if told_nothing_else && same.instance_id.is_empty() => {
+            without_proof(same, true, now)
+        }
+        _ => Decision::New {
+            conflict_with: None,
+        },
     }
 }
 
@@ -92,18 +99,27 @@ fn without_proof(candidate: &Candidate, untold: bool, now: DateTime<Utc>) -> Dec
     } else if untold && now - candidate.enrolled_at < RACE_GRACE {
         Decision::Known(candidate.node_id)
     } else if is_alive(candidate, now) {
-        Decision::New { conflict_with: Some(candidate.node_id) }
+        Decision::New {
+            conflict_with: Some(candidate.node_id),
+        }
     } else {
         Decision::Reestablished(candidate.node_id)
     }
 }
 
 fn known(candidate: &Candidate) -> Decision {
-    if candidate.disabled { Decision::Disabled(candidate.node_id) } else { Decision::Known(candidate.node_id) }
+    if candidate.disabled {
+        Decision::Disabled(candidate.node_id)
+    } else {
+        Decision::Known(candidate.node_id)
+    }
 }
 
 fn is_alive(candidate: &Candidate, now: DateTime<Utc>) -> bool {
-    !candidate.disabled && candidate.last_seen_at.is_some_and(|seen| now - seen < ALIVE_FOR)
+    !candidate.disabled
+        && candidate
+            .last_seen_at
+            .is_some_and(|seen| now - seen < ALIVE_FOR)
 }
 
 #[cfg(test)]
@@ -141,7 +157,12 @@ mod tests {
 
     #[test]
     fn an_unknown_machine_is_a_new_node() {
-        assert_eq!(decide(&modern(), &[], now()), Decision::New { conflict_with: None });
+        assert_eq!(
+            decide(&modern(), &[], now()),
+            Decision::New {
+                conflict_with: None
+            }
+        );
     }
 
     #[test]
@@ -153,50 +174,99 @@ mod tests {
     #[test]
     fn the_same_hardware_with_another_database_is_another_node_while_the_first_lives() {
         let same = candidate(&[HardwareUuid, HostIdentifier], "i1", 1);
-        assert_eq!(decide(&modern(), &[same], now()), Decision::New { conflict_with: Some(NODE) });
+        assert_eq!(
+            decide(&modern(), &[same], now()),
+            Decision::New {
+                conflict_with: Some(NODE)
+            }
+        );
     }
 
     #[test]
-    fn the_same_hardware_with_another_database_is_the_same_machine_wiped_when_the_first_is_silent() {
+    fn the_same_hardware_with_another_database_is_the_same_machine_wiped_when_the_first_is_silent()
+    {
         let same = candidate(&[HardwareUuid], "i1", 60);
-        assert_eq!(decide(&modern(), &[same], now()), Decision::Reestablished(NODE));
+        assert_eq!(
+            decide(&modern(), &[same], now()),
+            Decision::Reestablished(NODE)
+        );
         let same = candidate(&[Serial], "i1", 60);
-        assert_eq!(decide(&modern(), &[same], now()), Decision::Reestablished(NODE));
+        assert_eq!(
+            decide(&modern(), &[same], now()),
+            Decision::Reestablished(NODE)
+        );
     }
 
     #[test]
     fn leaving_out_the_instance_id_does_not_hand_over_a_living_node() {
-        let shy = NodeDetails { instance_id: String::new(), ..modern() };
+        let shy = NodeDetails {
+            instance_id: String::new(),
+            ..modern()
+        };
         let same = candidate(&[HardwareUuid], "i1", 1);
-        assert_eq!(decide(&shy, &[same], now()), Decision::New { conflict_with: Some(NODE) });
+        assert_eq!(
+            decide(&shy, &[same], now()),
+            Decision::New {
+                conflict_with: Some(NODE)
+            }
+        );
     }
 
     #[test]
     fn a_copied_database_on_other_hardware_is_another_node() {
         let same = candidate(&[Instance, HostIdentifier], "i2", 1);
-        assert_eq!(decide(&modern(), &[same], now()), Decision::New { conflict_with: Some(NODE) });
+        assert_eq!(
+            decide(&modern(), &[same], now()),
+            Decision::New {
+                conflict_with: Some(NODE)
+            }
+        );
     }
 
     #[test]
     fn a_host_identifier_alone_finds_only_a_silent_node_that_told_nothing_else() {
         let same = candidate(&[HostIdentifier], "", 1);
-        assert_eq!(decide(&modern(), std::slice::from_ref(&same), now()), Decision::New { conflict_with: None });
-        let old = NodeDetails { host_identifier: "h".into(), ..NodeDetails::default() };
-        assert_eq!(decide(&old, &[same], now()), Decision::New { conflict_with: Some(NODE) });
+        assert_eq!(
+            decide(&modern(), std::slice::from_ref(&same), now()),
+            Decision::New {
+                conflict_with: None
+            }
+        );
+        let old = NodeDetails {
+            host_identifier: "h".into(),
+            ..NodeDetails::default()
+        };
+        assert_eq!(
+            decide(&old, &[same], now()),
+            Decision::New {
+                conflict_with: Some(NODE)
+            }
+        );
         let mut racing = candidate(&[HostIdentifier], "", 0);
         racing.enrolled_at = now() - TimeDelta::seconds(2);
         assert_eq!(decide(&old, &[racing], now()), Decision::Known(NODE));
         let silent = candidate(&[HostIdentifier], "", 60);
-        assert_eq!(decide(&old, &[silent], now()), Decision::Reestablished(NODE));
+        assert_eq!(
+            decide(&old, &[silent], now()),
+            Decision::Reestablished(NODE)
+        );
         let modern_node = candidate(&[HostIdentifier], "i1", 1);
-        assert_eq!(decide(&old, &[modern_node], now()), Decision::New { conflict_with: None });
+        assert_eq!(
+            decide(&old, &[modern_node], now()),
+            Decision::New {
+                conflict_with: None
+            }
+        );
     }
 
     #[test]
     fn a_disabled_node_gets_no_new_key() {
         let mut same = candidate(&[Instance, HardwareUuid], "i2", 1);
         same.disabled = true;
-        assert_eq!(decide(&modern(), &[same.clone()], now()), Decision::Disabled(NODE));
+        assert_eq!(
+            decide(&modern(), &[same.clone()], now()),
+            Decision::Disabled(NODE)
+        );
         same.shared = vec![HardwareUuid];
         same.instance_id = "i1".into();
         assert_eq!(decide(&modern(), &[same], now()), Decision::Disabled(NODE));

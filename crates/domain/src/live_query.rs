@@ -87,17 +87,27 @@ impl LiveQuery {
     /// Does it ask this node?
     #[must_use]
     pub fn asks(&self, id: NodeId, node: &NodeFacts) -> bool {
-        self.node_ids.contains(&id) || self.target.as_ref().is_some_and(|target| target.matches(node))
+        self.node_ids.contains(&id)
+            || self
+                .target
+                .as_ref()
+                .is_some_and(|target| target.matches(node))
     }
 }
 
 /// Should a task be handed out at this poll? `offered_at` and `offers` tell of earlier offers.
 #[must_use]
-pub fn is_due(state: TaskState, offered_at: Option<DateTime<Utc>>, offers: i32, now: DateTime<Utc>) -> bool {
+pub fn is_due(
+    state: TaskState,
+    offered_at: Option<DateTime<Utc>>,
+    offers: i32,
+    now: DateTime<Utc>,
+) -> bool {
     match state {
         TaskState::New => true,
         TaskState::Offered => {
-            offers < MAX_OFFERS && offered_at.is_none_or(|offered| now - offered >= OFFER_AGAIN_AFTER)
+            offers < MAX_OFFERS
+                && offered_at.is_none_or(|offered| now - offered >= OFFER_AGAIN_AFTER)
         }
         TaskState::Done | TaskState::Failed | TaskState::Expired => false,
     }
@@ -111,9 +121,24 @@ mod tests {
     fn an_offer_that_brought_nothing_is_made_again_but_not_for_ever() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         assert!(is_due(TaskState::New, None, 0, now));
-        assert!(!is_due(TaskState::Offered, Some(now - TimeDelta::seconds(60)), 1, now));
-        assert!(is_due(TaskState::Offered, Some(now - OFFER_AGAIN_AFTER), 1, now));
-        assert!(!is_due(TaskState::Offered, Some(now - TimeDelta::hours(1)), MAX_OFFERS, now));
+        assert!(!is_due(
+            TaskState::Offered,
+            Some(now - TimeDelta::seconds(60)),
+            1,
+            now
+        ));
+        assert!(is_due(
+            TaskState::Offered,
+            Some(now - OFFER_AGAIN_AFTER),
+            1,
+            now
+        ));
+        assert!(!is_due(
+            TaskState::Offered,
+            Some(now - TimeDelta::hours(1)),
+            MAX_OFFERS,
+            now
+        ));
         for finished in [TaskState::Done, TaskState::Failed, TaskState::Expired] {
             assert!(!is_due(finished, None, 0, now));
         }

@@ -47,7 +47,10 @@ pub struct HealthLimits {
 
 impl Default for HealthLimits {
     fn default() -> Self {
-        Self { offline_after: TimeDelta::minutes(15), silent_after: TimeDelta::hours(2) }
+        Self {
+            offline_after: TimeDelta::minutes(15),
+            silent_after: TimeDelta::hours(2),
+        }
     }
 }
 
@@ -122,16 +125,26 @@ impl NodeDetails {
                 .get(table)
                 .and_then(|row| row.get(column))
                 .and_then(|value| value.as_str())
-                .map(|text| text.trim_matches(|c: char| c == '\u{FFFD}' || c.is_whitespace()).to_owned())
+                .map(|text| {
+                    text.trim_matches(|c: char| c == '\u{FFFD}' || c.is_whitespace())
+                        .to_owned()
+                })
                 .unwrap_or_default()
         };
         let either = |first: String, second: String| if first.is_empty() { second } else { first };
         let hardware_uuid = either(value("system_info", "uuid"), value("osquery_info", "uuid"));
         let serial = value("system_info", "hardware_serial");
-        let model = format!("{} {}", value("system_info", "hardware_vendor"), value("system_info", "hardware_model"));
+        let model = format!(
+            "{} {}",
+            value("system_info", "hardware_vendor"),
+            value("system_info", "hardware_model")
+        );
         Self {
             host_identifier: request.host_identifier.clone(),
-            hostname: either(value("system_info", "hostname"), value("system_info", "computer_name")),
+            hostname: either(
+                value("system_info", "hostname"),
+                value("system_info", "computer_name"),
+            ),
             platform: platform_of(
                 &request.platform_type,
                 &value("osquery_info", "build_platform"),
@@ -140,8 +153,16 @@ impl NodeDetails {
             os_name: value("os_version", "name"),
             os_version: value("os_version", "version"),
             osquery_version: value("osquery_info", "version"),
-            hardware_uuid: if is_placeholder_uuid(&hardware_uuid) { String::new() } else { hardware_uuid },
-            hardware_serial: if is_placeholder_serial(&serial) { String::new() } else { serial },
+            hardware_uuid: if is_placeholder_uuid(&hardware_uuid) {
+                String::new()
+            } else {
+                hardware_uuid
+            },
+            hardware_serial: if is_placeholder_serial(&serial) {
+                String::new()
+            } else {
+                serial
+            },
             hardware_model: model.trim().to_owned(),
             instance_id: value("osquery_info", "instance_id"),
         }
@@ -191,9 +212,14 @@ impl IdentifierKind {
     /// The kind of a `node_identifiers.kind`.
     #[must_use]
     pub fn from_str_opt(text: &str) -> Option<Self> {
-        [Self::Instance, Self::HardwareUuid, Self::Serial, Self::HostIdentifier]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        [
+            Self::Instance,
+            Self::HardwareUuid,
+            Self::Serial,
+            Self::HostIdentifier,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -202,12 +228,21 @@ impl IdentifierKind {
 /// `os_version.platform`.
 #[must_use]
 pub fn platform_of(platform_type: &str, build_platform: &str, os_platform: &str) -> String {
-    let known = |text: &str| ["linux", "darwin", "windows", "freebsd"].into_iter().find(|known| *known == text);
+    let known = |text: &str| {
+        ["linux", "darwin", "windows", "freebsd"]
+            .into_iter()
+            .find(|known| *known == text)
+    };
     if let Some(platform) = known(build_platform) {
         return platform.to_owned();
     }
     let bits: u32 = platform_type.trim().parse().unwrap_or(0);
-    for (bit, name) in [(16, "darwin"), (32, "freebsd"), (8, "linux"), (2, "windows")] {
+    for (bit, name) in [
+        (16, "darwin"),
+        (32, "freebsd"),
+        (8, "linux"),
+        (2, "windows"),
+    ] {
         if bits & bit != 0 {
             return name.to_owned();
         }
@@ -227,7 +262,9 @@ fn is_placeholder_uuid(uuid: &str) -> bool {
         "10000000-0000-8000-0040-000000000000",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
     ];
-    PLACEHOLDERS.iter().any(|placeholder| placeholder.eq_ignore_ascii_case(uuid))
+    PLACEHOLDERS
+        .iter()
+        .any(|placeholder| placeholder.eq_ignore_ascii_case(uuid))
 }
 
 fn is_placeholder_serial(serial: &str) -> bool {
@@ -241,7 +278,9 @@ fn is_placeholder_serial(serial: &str) -> bool {
         "not specified",
         "not available",
     ];
-    PLACEHOLDERS.iter().any(|placeholder| placeholder.eq_ignore_ascii_case(serial))
+    PLACEHOLDERS
+        .iter()
+        .any(|placeholder| placeholder.eq_ignore_ascii_case(serial))
 }
 
 #[cfg(test)]
@@ -262,7 +301,11 @@ mod tests {
             ("not a number", "", "windows", "windows"),
         ];
         for (bits, build, os, expected) in cases {
-            assert_eq!(platform_of(bits, build, os), expected, "{bits} {build} {os}");
+            assert_eq!(
+                platform_of(bits, build, os),
+                expected,
+                "{bits} {build} {os}"
+            );
         }
     }
 
@@ -281,7 +324,10 @@ mod tests {
             (false, ago(600), ago(1), Some(ago(5)), Health::Online),
         ];
         for (disabled, enrolled, seen, results, expected) in cases {
-            assert_eq!(Health::judge(disabled, enrolled, seen, results, &limits, now), expected);
+            assert_eq!(
+                Health::judge(disabled, enrolled, seen, results, &limits, now),
+                expected
+            );
         }
     }
 }

@@ -160,7 +160,8 @@ impl Parts {
         self.queries.sort_by(|a, b| a.name.cmp(&b.name));
         self.file_paths.sort_by(|a, b| a.category.cmp(&b.category));
         self.decorators.sort_by(|a, b| a.name.cmp(&b.name));
-        self.options.sort_by(|a, b| (a.priority, &a.name, a.id).cmp(&(b.priority, &b.name, b.id)));
+        self.options
+            .sort_by(|a, b| (a.priority, &a.name, a.id).cmp(&(b.priority, &b.name, b.id)));
         self
     }
 
@@ -192,7 +193,11 @@ impl Parts {
         let mut document = Map::new();
         document.insert("options".into(), Value::Object(self.options_of(node)));
         let mut schedule = Map::new();
-        for query in self.queries.iter().filter(|query| query.target.matches(node)) {
+        for query in self
+            .queries
+            .iter()
+            .filter(|query| query.target.matches(node))
+        {
             schedule.insert(query.name.clone(), query.to_json());
         }
         document.insert("schedule".into(), Value::Object(schedule));
@@ -211,37 +216,59 @@ impl Parts {
 
     fn options_of(&self, node: &NodeFacts) -> Map<String, Value> {
         let mut options = BTreeMap::from([("pack_delimiter", Value::from(PACK_DELIMITER))]);
-        for option in self.options.iter().filter(|option| option.target.matches(node)) {
+        for option in self
+            .options
+            .iter()
+            .filter(|option| option.target.matches(node))
+        {
             // Sorted by priority: the last one stays. The delimiter is not for choosing: names of results depend on it.
             if option.name != "pack_delimiter" {
                 options.insert(&option.name, option.value.clone());
             }
         }
-        options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        options
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     fn add_decorators(&self, node: &NodeFacts, document: &mut Document) {
         let (mut load, mut always) = (Vec::new(), Vec::new());
         let mut interval: BTreeMap<i32, Vec<Value>> = BTreeMap::new();
-        for decorator in self.decorators.iter().filter(|decorator| decorator.target.matches(node)) {
+        for decorator in self
+            .decorators
+            .iter()
+            .filter(|decorator| decorator.target.matches(node))
+        {
             let sql = Value::from(decorator.sql.as_str());
             match decorator.moment {
                 DecoratorMoment::Load => load.push(sql),
                 DecoratorMoment::Always => always.push(sql),
-                DecoratorMoment::Interval(seconds) => interval.entry(seconds).or_default().push(sql),
+                DecoratorMoment::Interval(seconds) => {
+                    interval.entry(seconds).or_default().push(sql)
+                }
             }
         }
         if load.is_empty() && always.is_empty() && interval.is_empty() {
             return;
         }
-        let interval: Map<String, Value> =
-            interval.into_iter().map(|(seconds, sql)| (seconds.to_string(), Value::Array(sql))).collect();
-        document.insert("decorators".into(), json!({"load": load, "always": always, "interval": interval}));
+        let interval: Map<String, Value> = interval
+            .into_iter()
+            .map(|(seconds, sql)| (seconds.to_string(), Value::Array(sql)))
+            .collect();
+        document.insert(
+            "decorators".into(),
+            json!({"load": load, "always": always, "interval": interval}),
+        );
     }
 
     fn add_file_paths(&self, node: &NodeFacts, document: &mut Document) {
         let (mut paths, mut excluded, mut accesses) = (Map::new(), Map::new(), Vec::new());
-        for path in self.file_paths.iter().filter(|path| path.target.matches(node)) {
+        for path in self
+            .file_paths
+            .iter()
+            .filter(|path| path.target.matches(node))
+        {
             paths.insert(path.category.clone(), json!(path.globs));
             // Exclusions of a category stay in a node until its restart; an empty list clears them.
             excluded.insert(path.category.clone(), json!(path.exclude_globs));
@@ -264,8 +291,11 @@ impl Pack {
         if !self.discovery.is_empty() {
             pack.insert("discovery".into(), json!(self.discovery));
         }
-        let queries: Map<String, Value> =
-            self.queries.iter().map(|query| (query.name.clone(), query.to_json())).collect();
+        let queries: Map<String, Value> = self
+            .queries
+            .iter()
+            .map(|query| (query.name.clone(), query.to_json()))
+            .collect();
         pack.insert("queries".into(), Value::Object(queries));
         insert_extra(&mut pack, &self.extra);
         Value::Object(pack)
@@ -294,7 +324,12 @@ impl Query {
     }
 }
 
-fn insert_conditions(map: &mut Map<String, Value>, platform: &str, version: &str, shard: Option<i16>) {
+fn insert_conditions(
+    map: &mut Map<String, Value>,
+    platform: &str,
+    version: &str,
+    shard: Option<i16>,
+) {
     if !platform.is_empty() {
         map.insert("platform".into(), Value::from(platform));
     }
@@ -369,16 +404,28 @@ mod tests {
 
     fn option(name: &str, value: Value, target: &str, priority: i32) -> ConfigOption {
         let target = Target::parse(target).unwrap();
-        ConfigOption { id: OptionId(Uuid::nil()), name: name.into(), value, target, priority }
+        ConfigOption {
+            id: OptionId(Uuid::nil()),
+            name: name.into(),
+            value,
+            target,
+            priority,
+        }
     }
 
     fn node(tags: &[&str]) -> NodeFacts {
-        NodeFacts { tags: tags.iter().map(ToString::to_string).collect(), ..NodeFacts::default() }
+        NodeFacts {
+            tags: tags.iter().map(ToString::to_string).collect(),
+            ..NodeFacts::default()
+        }
     }
 
     fn parts() -> Parts {
         Parts {
-            packs: vec![pack("z", "prod", vec![query("b", ""), query("a", "")]), pack("a", "lab", vec![])],
+            packs: vec![
+                pack("z", "prod", vec![query("b", ""), query("a", "")]),
+                pack("a", "lab", vec![]),
+            ],
             queries: vec![query("q", ""), query("only_lab", "lab")],
             options: vec![
                 option("logger_tls_period", json!(4), "lab", 10),
@@ -418,22 +465,40 @@ mod tests {
         let backward = backward.sorted();
         for tags in [&[][..], &["prod"], &["lab", "prod"]] {
             let node = node(tags);
-            assert_eq!(to_bytes(&forward.assemble(&node)), to_bytes(&backward.assemble(&node)));
+            assert_eq!(
+                to_bytes(&forward.assemble(&node)),
+                to_bytes(&backward.assemble(&node))
+            );
         }
-        assert_eq!(forward.selection(&node(&["prod"])), forward.selection(&node(&["prod", "other"])));
-        assert_ne!(forward.selection(&node(&["prod"])), forward.selection(&node(&["lab"])));
+        assert_eq!(
+            forward.selection(&node(&["prod"])),
+            forward.selection(&node(&["prod", "other"]))
+        );
+        assert_ne!(
+            forward.selection(&node(&["prod"])),
+            forward.selection(&node(&["lab"]))
+        );
     }
 
     #[test]
     fn unknown_keys_are_sent_but_never_over_known_ones() {
         let mut query = query("q", "");
-        query.extra = json!({"startup_priority": 1, "interval": 5}).as_object().unwrap().clone();
-        assert_eq!(query.to_json(), json!({"query": "SELECT 1", "interval": 60, "startup_priority": 1}));
+        query.extra = json!({"startup_priority": 1, "interval": 5})
+            .as_object()
+            .unwrap()
+            .clone();
+        assert_eq!(
+            query.to_json(),
+            json!({"query": "SELECT 1", "interval": 60, "startup_priority": 1})
+        );
     }
 
     #[test]
     fn the_config_hash_is_the_one_that_osquery_reports() {
         let text = r#"{"schedule":{"tls_proc":{"query":"select * from processes","interval":1}},"node_invalid":false,"node":true}"#;
-        assert_eq!(config_hash(text.as_bytes()), "23a948b13698104a4b1009facfbdf554f2bdce7e");
+        assert_eq!(
+            config_hash(text.as_bytes()),
+            "23a948b13698104a4b1009facfbdf554f2bdce7e"
+        );
     }
 }

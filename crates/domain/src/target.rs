@@ -75,11 +75,18 @@ impl Target {
         if tokens.is_empty() {
             return Ok(Self::All);
         }
-        let mut parser = Parser { tokens: &tokens, next: 0, end: text.chars().count() + 1 };
+        let mut parser = Parser {
+            tokens: &tokens,
+            next: 0,
+            end: text.chars().count() + 1,
+        };
         let target = parser.or(0)?;
         match parser.peek() {
             None => Ok(target),
-            Some(token) => Err(ParseError::Unexpected { word: token.text.clone(), at: token.at }),
+            Some(token) => Err(ParseError::Unexpected {
+                word: token.text.clone(),
+                at: token.at,
+            }),
         }
     }
 
@@ -91,7 +98,9 @@ impl Target {
             Self::None => false,
             Self::Tag(tag) => node.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)),
             Self::Platform(platform) => node.platform.eq_ignore_ascii_case(platform),
-            Self::Host(pattern) => wildcard(pattern, &node.hostname) || wildcard(pattern, &node.host_identifier),
+            Self::Host(pattern) => {
+                wildcard(pattern, &node.hostname) || wildcard(pattern, &node.host_identifier)
+            }
             Self::Not(inner) => !inner.matches(node),
             Self::And(all) => all.iter().all(|each| each.matches(node)),
             Self::Or(any) => any.iter().any(|each| each.matches(node)),
@@ -132,7 +141,9 @@ impl fmt::Display for Target {
             Self::Tag(tag) => write!(f, "\"tag:{}\"", tag.replace('"', "")),
             Self::Platform(platform) => write!(f, "\"platform:{platform}\""),
             Self::Host(pattern) => write!(f, "\"host:{pattern}\""),
-            Self::Not(inner) if matches!(**inner, Self::And(_) | Self::Or(_)) => write!(f, "not ({inner})"),
+            Self::Not(inner) if matches!(**inner, Self::And(_) | Self::Or(_)) => {
+                write!(f, "not ({inner})")
+            }
             Self::Not(inner) => write!(f, "not {inner}"),
             Self::And(parts) => joined(f, parts, "and"),
             Self::Or(parts) => joined(f, parts, "or"),
@@ -155,9 +166,13 @@ fn wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
@@ -187,7 +202,11 @@ fn tokenise(text: &str) -> Result<Vec<Token>, ParseError> {
         let at = index + 1;
         match character {
             _ if character.is_whitespace() => {}
-            '(' | ')' => tokens.push(Token { text: character.to_string(), quoted: false, at }),
+            '(' | ')' => tokens.push(Token {
+                text: character.to_string(),
+                quoted: false,
+                at,
+            }),
             '"' => {
                 let mut word = String::new();
                 loop {
@@ -197,14 +216,23 @@ fn tokenise(text: &str) -> Result<Vec<Token>, ParseError> {
                         None => return Err(ParseError::UnclosedQuote(at)),
                     }
                 }
-                tokens.push(Token { text: word, quoted: true, at });
+                tokens.push(Token {
+                    text: word,
+                    quoted: true,
+                    at,
+                });
             }
             _ => {
                 let mut word = String::from(character);
-                while let Some((_, next)) = characters.next_if(|(_, next)| is_word_character(*next)) {
+                while let Some((_, next)) = characters.next_if(|(_, next)| is_word_character(*next))
+                {
                     word.push(next);
                 }
-                tokens.push(Token { text: word, quoted: false, at });
+                tokens.push(Token {
+                    text: word,
+                    quoted: false,
+                    at,
+                });
             }
         }
     }
@@ -251,11 +279,17 @@ impl<'a> Parser<'a> {
         if self.take("not") {
             return Ok(Target::Not(Box::new(self.not(depth + 1)?)));
         }
-        let Some(token) = self.peek() else { return Err(ParseError::MissingOperand(self.end)) };
+        let Some(token) = self.peek() else {
+            return Err(ParseError::MissingOperand(self.end));
+        };
         self.next += 1;
         if token.is("(") {
             let inner = self.or(depth + 1)?;
-            return if self.take(")") { Ok(inner) } else { Err(ParseError::Unclosed(token.at)) };
+            return if self.take(")") {
+                Ok(inner)
+            } else {
+                Err(ParseError::Unclosed(token.at))
+            };
         }
         if token.is(")") || token.is("and") || token.is("or") {
             return Err(ParseError::MissingOperand(token.at));
@@ -265,7 +299,11 @@ impl<'a> Parser<'a> {
 }
 
 fn one_or(mut parts: Vec<Target>, many: fn(Vec<Target>) -> Target) -> Target {
-    if parts.len() == 1 { parts.remove(0) } else { many(parts) }
+    if parts.len() == 1 {
+        parts.remove(0)
+    } else {
+        many(parts)
+    }
 }
 
 fn operand(token: &Token) -> Result<Target, ParseError> {
@@ -278,7 +316,9 @@ fn operand(token: &Token) -> Result<Target, ParseError> {
     }
     match text.split_once(':') {
         Some(("tag", tag)) if !tag.is_empty() => Ok(Target::Tag(tag.to_owned())),
-        Some(("platform", platform)) if !platform.is_empty() => Ok(Target::Platform(platform.to_lowercase())),
+        Some(("platform", platform)) if !platform.is_empty() => {
+            Ok(Target::Platform(platform.to_lowercase()))
+        }
         Some(("host", pattern)) if !pattern.is_empty() => Ok(Target::Host(pattern.to_owned())),
         Some((field, _)) => Err(ParseError::UnknownField(field.to_owned())),
         None if text.is_empty() => Err(ParseError::MissingOperand(token.at)),
@@ -310,7 +350,11 @@ mod tests {
             ("Prod", &["prod"], true),
             ("prod", &["lab"], false),
             ("prod and linux and not database", &["prod", "linux"], true),
-            ("prod and linux and not database", &["prod", "linux", "database"], false),
+            (
+                "prod and linux and not database",
+                &["prod", "linux", "database"],
+                false,
+            ),
             ("a or b and c", &["a"], true),
             ("(a or b) and c", &["a"], false),
             ("not not a", &["a"], true),
@@ -324,7 +368,11 @@ mod tests {
         for (text, tags, expected) in cases {
             let target = Target::parse(text).unwrap();
             assert_eq!(target.matches(&node(tags)), expected, "{text} on {tags:?}");
-            assert_eq!(Target::parse(&target.to_string()), Ok(target), "{text} does not survive a round trip");
+            assert_eq!(
+                Target::parse(&target.to_string()),
+                Ok(target),
+                "{text} does not survive a round trip"
+            );
         }
     }
 
@@ -334,8 +382,20 @@ mod tests {
             ("and", ParseError::MissingOperand(1)),
             ("a and", ParseError::MissingOperand(6)),
             ("(a or b", ParseError::Unclosed(1)),
-            ("a b", ParseError::Unexpected { word: "b".into(), at: 3 }),
-            ("a )", ParseError::Unexpected { word: ")".into(), at: 3 }),
+            (
+                "a b",
+                ParseError::Unexpected {
+                    word: "b".into(),
+                    at: 3,
+                },
+            ),
+            (
+                "a )",
+                ParseError::Unexpected {
+                    word: ")".into(),
+                    at: 3,
+                },
+            ),
             ("\"a", ParseError::UnclosedQuote(1)),
             ("colour:red", ParseError::UnknownField("colour".into())),
         ];
@@ -347,6 +407,11 @@ mod tests {
 
     #[test]
     fn the_tags_of_an_expression_are_listed() {
-        assert_eq!(Target::parse("a and not (b or platform:linux)").unwrap().tags(), ["a", "b"]);
+        assert_eq!(
+            Target::parse("a and not (b or platform:linux)")
+                .unwrap()
+                .tags(),
+            ["a", "b"]
+        );
     }
 }

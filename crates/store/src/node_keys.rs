@@ -61,7 +61,12 @@ pub async fn insert(
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn revoke_unused(conn: &mut Conn, node: NodeId, before: DateTime<Utc>, now: DateTime<Utc>) -> Result<()> {
+pub async fn revoke_unused(
+    conn: &mut Conn,
+    node: NodeId,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<()> {
     // Asked first, because even an update of no rows bumps the generation, and every api would read all keys anew.
     let unused = sqlx::query_scalar!(
         r#"
@@ -74,7 +79,13 @@ pub async fn revoke_unused(conn: &mut Conn, node: NodeId, before: DateTime<Utc>,
     .fetch_all(&mut *conn)
     .await?;
     if !unused.is_empty() {
-        sqlx::query!("UPDATE node_keys SET revoked_at = $2 WHERE id = ANY ($1)", &unused, now).execute(conn).await?;
+        sqlx::query!(
+            "UPDATE node_keys SET revoked_at = $2 WHERE id = ANY ($1)",
+            &unused,
+            now
+        )
+        .execute(conn)
+        .await?;
     }
     Ok(())
 }

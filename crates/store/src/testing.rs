@@ -89,7 +89,11 @@ impl TestDb {
     /// # Panics
     /// Postgres refuses one.
     pub async fn execute(&self, sql: &str) {
-        let mut conn = self.db.acquire().await.expect("the test server can be reached");
+        let mut conn = self
+            .db
+            .acquire()
+            .await
+            .expect("the test server can be reached");
         execute(&mut conn, sql).await;
     }
 
@@ -98,8 +102,14 @@ impl TestDb {
     /// # Panics
     /// Postgres refuses the query, or the column is no text (cast it) or null.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
-        let mut conn = self.db.acquire().await.expect("the test server can be reached");
-        let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut *conn).await;
+        let mut conn = self
+            .db
+            .acquire()
+            .await
+            .expect("the test server can be reached");
+        let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut *conn)
+            .await;
         rows.expect("the query is right and gives texts")
     }
 
@@ -118,7 +128,9 @@ impl TestDb {
 /// # Panics
 /// Postgres refuses one.
 pub async fn execute(conn: &mut crate::Conn, sql: &str) {
-    conn.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.expect("the statements are right");
+    conn.execute(sqlx::AssertSqlSafe(sql.to_owned()))
+        .await
+        .expect("the statements are right");
 }
 
 /// Makes, or finds, the migrated template of exactly these migrations. Several test processes may come at once.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ostiary_domain::ids::{AlertId, DeliveryId, DestinationId, FindingId};
+use ostiary_domain::ids::{DeliveryId, DestinationId};
+use ostiary_outputs::destinations::send_test as send_test_alert;
 use ostiary_outputs::destinations::{Destination, Input, KINDS, Kind, SEAL_PURPOSE};
-use ostiary_outputs::{Alert, AlertKind, Message, NodeOfAlert, Outbound, RuleOfAlert, SendError};
+use ostiary_outputs::{Outbound, SendError, TestAlert};
 use ostiary_store::destinations::{self, DestinationValues};
 use ostiary_store::{Conn, Db};
 use serde_json::{Map, Value, json};
@@ -290,53 +291,18 @@ pub async fn send_test(
     record(app, &mut tx, permit, change).await?;
     // Before anything leaves the house: no call is made inside a transaction (invariant I7).
     Db::commit(tx).await?;
-    let destination = kind_of(&found.kind)?
-        .read(&Value::Object(settings))
-        .map_err(|error| Error::Refused(error.to_string()))?;
     let outbound =
         Outbound::new(app.settings.outputs).map_err(|error| Error::Internal(error.into()))?;
-    Ok(destination
-        .send(&outbound, &test_message(app, &found.name))
-        .await
-        .map_err(|error| match error {
-            SendError::Retry { answer, .. } | SendError::Refused { answer } => answer,
-        }))
-}
-
-fn test_message(app: &App, destination: &str) -> Message {
-    let now = app.now();
-    Message {
-        alert_id: AlertId(ostiary_boot::clock::new_id()),
-        delivery_id: DeliveryId(ostiary_boot::clock::new_id()),
-        kind: AlertKind::Opened,
-        alert: Alert {
-            finding_id: FindingId(uuid::Uuid::nil()),
-            rule: RuleOfAlert {
-                name: "Test message".to_owned(),
-                description: format!(
-                    "Somebody pressed \"Send a test\" on the destination {destination}. Nothing has happened."
-                ),
-                severity: "info".to_owned(),
-                runbook_url: String::new(),
-            },
-            node: NodeOfAlert {
-                id: String::new(),
-                name: "no node".to_owned(),
-                host_identifier: String::new(),
-                platform: String::new(),
-                tags: Vec::new(),
-            },
-            entity: "test".to_owned(),
-            query_name: String::new(),
-            action: String::new(),
-            columns: Map::new(),
-            occurred_at: now,
-            opened_at: now,
-            url: format!(
-                "{}/destinations",
-                app.settings.public.manager_url.trim_end_matches('/')
-            ),
-        },
-        now,
-    }
+    let manager_url = app.settings.public.manager_url.trim_end_matches('/');
+    let test = TestAlert {
+        id: DeliveryId(ostiary_boot::clock::new_id()),
+        destination: &found.name,
+        url: &format!("{manager_url}/destinations/{id}"),
+        now: app.now(),
+    };
+    let settings = Value::Object(settings);
+    let sent = send_test_alert(&outbound, kind_of(&found.kind)?, &settings, &test).await;
+    Ok(sent.map_err(|error| match error {
+        SendError::Retry { answer, .. } | SendError::Refused { answer } => answer,
+    }))
 }

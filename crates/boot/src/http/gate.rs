@@ -37,9 +37,9 @@ impl Key {
 
     /// hyper has taken the whole answer: the next flush is its end.
     fn answer_ended(&self) {
-        let _ =
-            self.0
-                .compare_exchange(OPEN, OPEN_TO_FLUSH, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self
+            .0
+            .compare_exchange(OPEN, OPEN_TO_FLUSH, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 

@@ -98,7 +98,9 @@ impl<'a> Line<'a> {
             return Ok((kind, true, vec![Row::new(action, columns)]));
         }
         if let Some(Rows(snapshot)) = self.snapshot.take() {
-            let rows = snapshot.into_iter().map(|columns| Row::new(Action::Snapshot, columns));
+            let rows = snapshot
+                .into_iter()
+                .map(|columns| Row::new(Action::Snapshot, columns));
             return Ok((Kind::Snapshot, false, rows.collect()));
         }
         let changes = self.diff_results.ok_or(UnreadableReason::NoRows)?;
