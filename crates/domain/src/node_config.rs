@@ -245,7 +245,7 @@ impl Parts {
                 DecoratorMoment::Load => load.push(sql),
                 DecoratorMoment::Always => always.push(sql),
                 DecoratorMoment::Interval(seconds) => {
-                    interval.entry(seconds).or_default().push(sql)
+                    interval.entry(seconds).or_default().push(sql);
                 }
             }
         }
