@@ -14,7 +14,7 @@ pub use browser::run_browser;
 pub use rest::Rest;
 pub use servers::Servers;
 pub use stored::{Stored, StoredExecution, StoredRow, StoredStatus, StoredTask};
-pub use wire::{Answer, Exchange, Wire};
+pub use wire::{Answer, Exchange, Wire, gzip};
 pub use world::{Program, World, WorldOptions};
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! The wire, byte by byte: a TLS connection per request, as osqueryd makes it, and no opinion about what is sent.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -213,6 +214,17 @@ impl Wire {
         let key = answer.json()["node_key"].as_str().map(str::to_owned);
         key.unwrap_or_else(|| panic!("{host} was refused: {:?}", answer.json()))
     }
+}
+
+/// Compresses as osqueryd does.
+///
+/// # Panics
+/// Never: memory takes everything.
+#[must_use]
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).expect("memory takes everything");
+    encoder.finish().expect("memory takes everything")
 }
 
 impl std::fmt::Debug for Wire {

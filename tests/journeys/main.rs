@@ -1,5 +1,10 @@
 //! Journeys through the whole of Ostiary. Run them by script/test, which starts what they need.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "all of this is test code, which fails where it stands"
+)]
+
 mod floors;
 mod formats;
 mod osqueryd;

@@ -143,7 +143,7 @@ impl Post {
             (None, None, Some(base64)) => base64::prelude::BASE64_STANDARD.decode(base64).unwrap(),
             _ => panic!("a post has exactly one of json, text and base64"),
         };
-        words.fill(bytes)
+        words.fill(&bytes)
     }
 }
 
@@ -186,13 +186,13 @@ impl Words {
 
     /// Replaces words in a text.
     pub(super) fn fill_text(&self, text: &str) -> String {
-        String::from_utf8(self.fill(text.as_bytes().to_vec())).unwrap()
+        String::from_utf8(self.fill(text.as_bytes())).unwrap()
     }
 
     /// Replaces words, also in bytes that are no text.
-    pub(super) fn fill(&self, bytes: Vec<u8>) -> Vec<u8> {
+    pub(super) fn fill(&self, bytes: &[u8]) -> Vec<u8> {
         let mut filled = Vec::with_capacity(bytes.len());
-        let mut rest = bytes.as_slice();
+        let mut rest = bytes;
         while let Some(start) =
             find(rest, b"{{").filter(|start| rest[start + 2].is_ascii_lowercase())
         {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
-use ostiary_tests::{Answer, Program, Wire, World, WorldOptions, eventually};
+use ostiary_tests::{Answer, Program, Wire, World, WorldOptions, eventually, gzip};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -108,7 +107,7 @@ impl Played {
             .keys()
             .map(|name| self.words.get(&format!("live.{name}")).to_owned())
             .collect();
-        let body = self.words.fill(br#"{"node_key":"{{node_key}}"}"#.to_vec());
+        let body = self.words.fill(br#"{"node_key":"{{node_key}}"}"#);
         eventually(
             &format!("{}: live queries are handed out", case.name),
             Duration::from_secs(20),
@@ -223,7 +222,7 @@ impl Played {
     }
 
     async fn compare_nodes(&mut self, world: &World, expected: &[Map<String, Value>]) {
-        let filled = self.words.fill(serde_json::to_vec(expected).unwrap());
+        let filled = self.words.fill(&serde_json::to_vec(expected).unwrap());
         let expected: Vec<Map<String, Value>> = serde_json::from_slice(&filled).unwrap();
         let found = world.find_nodes(self.words.get("host")).await;
         if found.len() != expected.len() {
@@ -267,10 +266,4 @@ fn key_in(body: &[u8]) -> Option<String> {
         .as_str()
         .filter(|key| !key.is_empty())
         .map(str::to_owned)
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }

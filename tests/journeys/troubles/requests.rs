@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use ostiary_tests::{Program, Wire, World, WorldOptions};
+use ostiary_tests::{Program, Wire, World, WorldOptions, gzip};
 use serde_json::json;
 
 use super::{
@@ -327,10 +327,4 @@ fn memory(pid: u32, line: &str) -> usize {
         .parse()
         .unwrap();
     kilobytes << 10
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
