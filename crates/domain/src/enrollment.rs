@@ -76,7 +76,8 @@ pub fn decide(details: &NodeDetails, candidates: &[Candidate], now: DateTime<Utc
     let hardware =
         newest_with(IdentifierKind::HardwareUuid).or_else(|| newest_with(IdentifierKind::Serial));
     if let Some(same) = hardware {
-        let untold = details.instance_id.is_empty() || same.instance_id.is_empty();
+        // A racing client tells each time the same; one that leaves out what the node has told before is somebody else.
+        let untold = details.instance_id.is_empty() && same.instance_id.is_empty();
         return without_proof(same, untold, now);
     }
     let told_nothing_else = details.instance_id.is_empty() && details.hardware_uuid.is_empty();
@@ -206,6 +207,34 @@ mod tests {
         let same = candidate(&[HardwareUuid], "i1", 1);
         assert_eq!(
             decide(&shy, &[same], now()),
+            Decision::New {
+                conflict_with: Some(NODE)
+            }
+        );
+    }
+
+    #[test]
+    fn leaving_out_the_instance_id_hands_over_no_node_that_has_just_enrolled_either() {
+        let mut just_enrolled = candidate(&[HardwareUuid, HostIdentifier], "i1", 0);
+        just_enrolled.enrolled_at = now() - TimeDelta::seconds(2);
+        let shy = NodeDetails {
+            instance_id: String::new(),
+            ..modern()
+        };
+        assert_eq!(
+            decide(&shy, &[just_enrolled.clone()], now()),
+            Decision::New {
+                conflict_with: Some(NODE)
+            }
+        );
+        just_enrolled.instance_id = String::new();
+        assert_eq!(
+            decide(&shy, &[just_enrolled.clone()], now()),
+            Decision::Known(NODE),
+            "neither told one: its threads race"
+        );
+        assert_eq!(
+            decide(&modern(), &[just_enrolled], now()),
             Decision::New {
                 conflict_with: Some(NODE)
             }
