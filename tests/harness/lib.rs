@@ -4,13 +4,16 @@
 //! ([`Wire`], or a fleet of the simulator), as people (a browser) and as programs ([`Rest`]) do.
 
 mod browser;
+mod fleet;
 mod rest;
 mod servers;
+pub mod soak;
 mod stored;
 mod wire;
 mod world;
 
 pub use browser::run_browser;
+pub use fleet::rule_of;
 pub use rest::Rest;
 pub use servers::Servers;
 pub use stored::{Stored, StoredExecution, StoredRow, StoredStatus, StoredTask};

@@ -5,6 +5,8 @@
     reason = "all of this is test code, which fails where it stands"
 )]
 
+mod crashes;
+mod end_to_end;
 mod floors;
 mod formats;
 mod osqueryd;
