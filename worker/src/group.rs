@@ -62,7 +62,9 @@ pub(crate) async fn work(
         bytes: options.group_kib.saturating_mul(1024),
         only,
     };
-    let rows = pending::take(&mut tx, &locked, now, limits).await?;
+    let mut rows = pending::take(&mut tx, &locked, now, limits).await?;
+    // The rest stays as it is, for another group.
+    rows.truncate(opened_at_once(&rows, options.max_opened_bytes()));
     taken.extend(rows.iter().map(|row| Taken {
         id: row.id,
         node_id: row.node_id,
@@ -153,6 +155,18 @@ async fn work_rows(
         .store(conn, &app.settings.public.manager_url, now)
         .await?;
     Ok((outcome, new_names, counts))
+}
+
+/// How many of these rows, from the first on, may be opened together; a post that is too large for that is opened alone.
+fn opened_at_once(rows: &[Pending], most_bytes: u64) -> usize {
+    let mut bytes = 0_u64;
+    let fitting = rows.iter().take_while(|row| {
+        if let Work::Batch(batch) = &row.work {
+            bytes = bytes.saturating_add(batch.opened_len());
+        }
+        bytes <= most_bytes
+    });
+    fitting.count().max(1)
 }
 
 /// Decompresses the posts of nodes that exist. What cannot be opened is set aside; what belongs to a deleted node goes with it.
@@ -580,4 +594,32 @@ fn beyond_the_cap(post: &ReadPost<'_>, execution: &Execution<'_>) -> NewUnreadab
         encode_rows(execution)
     );
     unreadable(post, reason, line.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use ostiary_store::pending::Batch;
+
+    use super::*;
+
+    #[test]
+    fn posts_that_are_small_only_while_compressed_are_not_opened_all_at_once() {
+        let post = |bytes: usize| Pending {
+            id: 1,
+            node_id: NodeId(uuid::Uuid::nil()),
+            received_at: DateTime::UNIX_EPOCH,
+            attempts: 0,
+            work: Work::Batch(Batch {
+                id: 1,
+                log_type: b'r',
+                client_version: String::new(),
+                data: compress(&vec![b' '; bytes]),
+            }),
+        };
+        let posts = [post(400), post(500), post(200), post(10)];
+        assert_eq!(opened_at_once(&posts, 1_000), 2);
+        assert_eq!(opened_at_once(&posts, 2_000), 4);
+        assert_eq!(opened_at_once(&[post(5_000), post(1)], 1_000), 1);
+        assert_eq!(opened_at_once(&[post(1 << 20)], 0), 1);
+    }
 }

@@ -41,6 +41,10 @@ pub struct Keys {
     pub destinations: seal::Key,
 }
 
+/// How much larger than compressed the posts of one transaction may be together: logs of osquery are some ten times as large, while
+/// posts made to be small would be a thousand times as large, and take all memory.
+const OPENED: u64 = 16;
+
 /// Settings `[worker]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +57,8 @@ pub struct Options {
     pub delivery_concurrency: usize,
     /// Posts in one transaction at most.
     pub group_posts: i64,
-    /// Compressed size of the posts of one transaction at most (a larger one is worked alone), in KiB.
+    /// Compressed size of the posts of one transaction at most (a larger one is worked alone), in KiB. Opened they may be
+    /// sixteen times as large.
     pub group_kib: i64,
     /// Decompressed size of a post at most, in MiB; a larger one is set aside as unreadable.
     pub post_mib: u64,
@@ -93,6 +98,11 @@ impl Options {
 
     pub(crate) fn late_after(&self) -> TimeDelta {
         TimeDelta::hours(self.late_after_hours)
+    }
+
+    pub(crate) fn max_opened_bytes(&self) -> u64 {
+        let bytes = u64::try_from(self.group_kib).unwrap_or(0) * 1024;
+        bytes.saturating_mul(OPENED)
     }
 
     pub(crate) fn max_post_bytes(&self) -> u64 {

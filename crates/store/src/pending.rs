@@ -45,6 +45,15 @@ pub struct Batch {
 pub struct DamagedBatch(String);
 
 impl Batch {
+    /// How large it is when opened, in bytes, as its compression says; 0 if that is damaged.
+    #[must_use]
+    pub fn opened_len(&self) -> u64 {
+        match zstd::zstd_safe::get_frame_content_size(&self.data) {
+            Ok(Some(len)) => len,
+            Ok(None) | Err(_) => 0,
+        }
+    }
+
     /// The JSON of `data`, decompressed.
     ///
     /// # Errors

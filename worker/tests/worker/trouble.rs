@@ -262,6 +262,27 @@ async fn a_post_too_large_to_be_opened_is_set_aside_and_the_next_is_worked() {
 }
 
 #[tokio::test]
+async fn posts_that_are_small_only_while_compressed_are_worked_group_by_group() {
+    let stage = Stage::with(|settings| settings.worker.group_kib = 1).await;
+    let node = stage.node("web-1").await;
+    for counter in 1..=5 {
+        let long = "x".repeat(12_000);
+        let row = line(
+            "q",
+            "added",
+            counter,
+            stage.unix_now(),
+            json!({"a": long, "n": counter.to_string()}),
+        );
+        stage.results(node, &[row]).await;
+    }
+    stage.work().await;
+    assert_eq!(stage.events(node).await.len(), 5);
+    assert_eq!(stage.count("pending").await, 0);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn upkeep_makes_and_drops_partitions_and_prunes() {
     let stage = Stage::new().await;
     let node = stage.node("web-1").await;
