@@ -134,8 +134,7 @@ impl Plan {
         for round in 0..self.rounds {
             self.round(round, world, &fleet, &mut drifts, say).await;
         }
-        say("draining");
-        let outcome = self.judge(world, &fleet, &drifts).await;
+        let outcome = self.judge(world, &fleet, &drifts, say).await;
         fleet.stop().await;
         outcome
     }
@@ -188,13 +187,22 @@ impl Plan {
         ));
     }
 
-    async fn judge(&self, world: &World, fleet: &Fleet, drifts: &Drifts) -> Outcome {
+    async fn judge(
+        &self,
+        world: &World,
+        fleet: &Fleet,
+        drifts: &Drifts,
+        say: &mut dyn FnMut(&str),
+    ) -> Outcome {
+        say("every query runs once more");
         // A drift of the last round must be seen before the schedule is held.
         world.another_look(fleet, PATIENCE).await;
+        say("buffers are emptied");
         let mut faults = Vec::new();
         if !fleet.drain(PATIENCE).await {
             faults.push(format!("{} lines stay in the buffers", fleet.undelivered()));
         }
+        say("what is pending is worked off, and delivered");
         let idle = "SELECT count(*) FROM pending";
         eventually("nothing is pending", PATIENCE, async || {
             (world.scalar(idle).await == 0).then_some(())
@@ -205,6 +213,7 @@ impl Plan {
             (world.scalar(open).await == 0).then_some(())
         })
         .await;
+        say("the ledger is compared");
         let verdict = world.verdict(fleet).await;
         if !verdict.is_clean() {
             faults.push(format!(
