@@ -45,12 +45,17 @@ pub struct Read {
     pub bytes: Vec<u8>,
     /// There was more.
     pub beyond_bounds: bool,
+    /// The end of a body that was swallowed beyond the bounds, if it was reached: osqueryd says last who it is.
+    pub end: Vec<u8>,
     // The room that the bytes take is given back with them.
     _room: Option<OwnedSemaphorePermit>,
 }
 
 /// A body of more than so many times the bound is not even swallowed.
 const FAR_BEYOND: usize = 8;
+
+/// How much of the end of a swallowed body is kept, in bytes.
+const END: usize = 4096;
 
 /// Reads a body.
 ///
@@ -65,17 +70,25 @@ pub async fn read(
     room: &Room,
     to_the_end: bool,
 ) -> Result<Read> {
+    let gzip = is_gzip(headers)?;
     let mut sink = Sink {
         bytes: Vec::new(),
         bound: bounds.inflated,
         full: false,
+        swallows: match (to_the_end, gzip) {
+            (false, _) => 0,
+            // To inflate costs far more than to send, and we do not know yet by whom.
+            (true, true) => bounds.inflated,
+            (true, false) => usize::MAX,
+        },
+        swallowed: 0,
+        end: Vec::new(),
         room: room.0.clone(),
         held: None,
         no_room: false,
     };
-    let gzip = is_gzip(headers)?;
     let mut sent = 0;
-    let mut beyond = false;
+    let (mut beyond, mut gave_up) = (false, false);
     if gzip {
         let mut inflate = GzDecoder::new(sink);
         while let Some(chunk) = next(&mut body).await? {
@@ -83,52 +96,61 @@ pub async fn read(
             if sent > bounds.sent.saturating_mul(FAR_BEYOND) {
                 return Err(Error::TooLarge);
             }
-            if beyond {
+            if gave_up {
                 continue;
             }
             if let Err(error) = inflate.write_all(&chunk) {
                 if inflate.get_ref().no_room {
                     return Err(Error::Busy);
                 }
-                beyond = inflate.get_ref().full;
-                if !beyond {
+                gave_up = inflate.get_ref().full;
+                if !gave_up {
                     tracing::debug!(%error, "bad gzip");
                     return Err(Error::BadGzip);
                 }
             }
-            beyond |= sent > bounds.sent;
+            beyond |= inflate.get_ref().full || sent > bounds.sent;
             if beyond && !to_the_end {
                 break;
             }
         }
-        sink = if beyond {
-            // What was inflated so far is inside; the decoder's own end would only complain.
-            std::mem::take(inflate.get_mut())
+        if !beyond {
+            sink = finish(inflate)?;
+            beyond = sink.full;
         } else {
-            finish(inflate)?
-        };
+            if !gave_up {
+                // The decoder holds the last bytes back; whether it ended well matters no more.
+                let _ = inflate.try_finish();
+            }
+            sink = std::mem::take(inflate.get_mut());
+        }
     } else {
         while let Some(chunk) = next(&mut body).await? {
             sent += chunk.len();
             if sent > bounds.sent.saturating_mul(FAR_BEYOND) {
                 return Err(Error::TooLarge);
             }
-            if beyond {
+            if gave_up {
                 continue;
             }
             if sink.write_all(&chunk).is_err() {
                 if sink.no_room {
                     return Err(Error::Busy);
                 }
-                beyond = true;
+                gave_up = true;
             }
-            beyond |= sent > bounds.sent;
+            beyond |= sink.full || sent > bounds.sent;
             if beyond && !to_the_end {
                 break;
             }
         }
     }
     Ok(Read {
+        end: if beyond && !gave_up {
+            sink.take_end()
+        } else {
+            Vec::new()
+        },
         bytes: sink.bytes,
         beyond_bounds: beyond,
         _room: sink.held,
@@ -187,6 +209,10 @@ struct Sink {
     bytes: Vec<u8>,
     bound: usize,
     full: bool,
+    /// So many bytes beyond the bound it takes, and keeps only the end of them.
+    swallows: usize,
+    swallowed: usize,
+    end: Vec<u8>,
     room: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
     no_room: bool,
@@ -198,6 +224,9 @@ impl Default for Sink {
             bytes: Vec::new(),
             bound: 0,
             full: false,
+            swallows: 0,
+            swallowed: 0,
+            end: Vec::new(),
             room: Arc::new(Semaphore::new(0)),
             held: None,
             no_room: false,
@@ -228,6 +257,26 @@ impl Sink {
         }
         true
     }
+
+    fn swallow(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.full = true;
+        self.swallowed = self.swallowed.saturating_add(bytes.len());
+        if self.swallowed > self.swallows {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.end
+            .extend_from_slice(&bytes[bytes.len().saturating_sub(END)..]);
+        self.end.drain(..self.end.len().saturating_sub(END));
+        Ok(())
+    }
+
+    /// The last bytes of all that was written.
+    fn take_end(&mut self) -> Vec<u8> {
+        let missing = END.saturating_sub(self.end.len());
+        let mut end = self.bytes[self.bytes.len().saturating_sub(missing)..].to_vec();
+        end.append(&mut self.end);
+        end
+    }
 }
 
 impl Write for Sink {
@@ -239,10 +288,9 @@ impl Write for Sink {
         }
         self.bytes.extend_from_slice(&bytes[..fits]);
         if fits < bytes.len() {
-            self.full = true;
-            return Err(std::io::ErrorKind::FileTooLarge.into());
+            self.swallow(&bytes[fits..])?;
         }
-        Ok(fits)
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -284,6 +332,48 @@ mod tests {
         assert!(read.beyond_bounds);
         assert_eq!(read.bytes.len(), 100_000);
         assert!(read.bytes.capacity() < 300_000, "{}", read.bytes.capacity());
+    }
+
+    #[tokio::test]
+    async fn of_a_body_beyond_the_bound_the_beginning_and_the_end_are_kept() {
+        let body: String = (0..50_000).map(|n| format!("{n:05} ")).collect();
+        let last = &body[body.len() - END..];
+        for gzipped in [false, true] {
+            for bound in [160_000, body.len() - 100] {
+                let (headers, sent) = if gzipped {
+                    let coding = (header::CONTENT_ENCODING, "gzip".parse().unwrap());
+                    (HeaderMap::from_iter([coding]), gzip(body.as_bytes()))
+                } else {
+                    (HeaderMap::new(), body.clone().into_bytes())
+                };
+                let bounds = Bounds {
+                    sent: bound,
+                    inflated: bound,
+                };
+                let room = Room::new(1 << 20);
+                let read = read(&headers, Body::from(sent), bounds, &room, true)
+                    .await
+                    .unwrap();
+                assert!(read.beyond_bounds);
+                assert_eq!(read.bytes, &body.as_bytes()[..bound]);
+                assert_eq!(String::from_utf8_lossy(&read.end), last);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_inflated_no_further_than_twice_the_bound() {
+        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, "gzip".parse().unwrap())]);
+        let bounds = Bounds {
+            sent: 100_000,
+            inflated: 100_000,
+        };
+        let bomb = Body::from(gzip(&vec![b' '; 50 << 20]));
+        let read = read(&headers, bomb, bounds, &Room::new(1 << 20), true)
+            .await
+            .unwrap();
+        assert!(read.beyond_bounds && read.end.is_empty());
+        assert_eq!(read.bytes.len(), 100_000);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::checkins::Endpoint;
 use crate::error::{Error, Result};
-use crate::oversized;
+use crate::oversized::Fragments;
 
 pub(crate) async fn distributed_write(
     State(app): State<App>,
@@ -32,7 +32,12 @@ pub(crate) async fn distributed_write(
     };
     let read = body::read(&head.headers, body, bounds, &app.room, true).await?;
     if read.beyond_bounds {
-        return too_large(&app, &head, &sanitise(&read.bytes).text).await;
+        let (text, end) = (sanitise(&read.bytes).text, sanitise(&read.end).text);
+        let body = Fragments {
+            head: &text,
+            end: &end,
+        };
+        return too_large(&app, &head, body).await;
     }
     let header_key = head.key().map(str::to_owned);
     let (read, write) = off_thread(read, move |read| {
@@ -132,10 +137,8 @@ async fn not_readable(
     Ok(Json(Accepted::default()))
 }
 
-async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>> {
-    let key = oversized::key_in_head(text)
-        .or(head.key())
-        .ok_or(Error::TooLarge)?;
+async fn too_large(app: &App, head: &Head, body: Fragments<'_>) -> Result<Json<Accepted>> {
+    let key = body.node_key().or(head.key()).ok_or(Error::TooLarge)?;
     let (caller, node) = head.authenticate(app, key).await?;
     if !app
         .oversized
@@ -143,7 +146,7 @@ async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>>
     {
         return Err(Error::TooLarge);
     }
-    let beginning = &text.as_bytes()[..text.len().min(64 * 1024)];
+    let beginning = &body.head.as_bytes()[..body.head.len().min(64 * 1024)];
     keep_unreadable(
         app,
         node.id,

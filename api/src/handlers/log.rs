@@ -15,7 +15,7 @@ use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::checkins::Endpoint;
 use crate::error::{Error, Result};
-use crate::oversized;
+use crate::oversized::{self, Fragments};
 
 /// Stores one post of a node. Lines are decoded by the worker, not here.
 pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json<Accepted>> {
@@ -26,7 +26,12 @@ pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json
     };
     let read = body::read(&head.headers, body, bounds, &app.room, true).await?;
     if read.beyond_bounds {
-        return too_large(&app, &head, &sanitise(&read.bytes).text).await;
+        let (text, end) = (sanitise(&read.bytes).text, sanitise(&read.end).text);
+        let body = Fragments {
+            head: &text,
+            end: &end,
+        };
+        return too_large(&app, &head, body).await;
     }
     let header_key = head.key().map(str::to_owned);
     let (read, post) = off_thread(read, move |read| {
@@ -153,10 +158,8 @@ async fn not_readable(
 }
 
 /// Refused a few times, for the fault may be passing; then taken as far as it goes, for the node would send it for ever.
-async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>> {
-    let key = oversized::key_in_head(text)
-        .or(head.key())
-        .ok_or(Error::TooLarge)?;
+async fn too_large(app: &App, head: &Head, body: Fragments<'_>) -> Result<Json<Accepted>> {
+    let key = body.node_key().or(head.key()).ok_or(Error::TooLarge)?;
     let (caller, node) = head.authenticate(app, key).await?;
     if !app
         .oversized
@@ -164,7 +167,7 @@ async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>>
     {
         return Err(Error::TooLarge);
     }
-    match oversized::whole_lines(text) {
+    match oversized::whole_lines(body) {
         Some((log_type, lines, count)) => {
             store(
                 app,
@@ -177,7 +180,7 @@ async fn too_large(app: &App, head: &Head, text: &str) -> Result<Json<Accepted>>
             tracing::warn!(node.id = %node.id, lines = count, "a post was too large: its first lines are stored, the rest is lost");
         }
         None => {
-            let beginning = &text.as_bytes()[..text.len().min(64 * 1024)];
+            let beginning = &body.head.as_bytes()[..body.head.len().min(64 * 1024)];
             keep_unreadable(
                 app,
                 node.id,

@@ -432,6 +432,39 @@ async fn a_post_that_is_too_large_is_refused_a_few_times_and_then_taken_in_part(
 }
 
 #[tokio::test]
+async fn a_post_that_is_too_large_is_taken_in_part_in_the_order_of_a_real_osqueryd() {
+    let api = Api::start_with(|settings| {
+        settings.api.log_max_bytes = 2_000;
+        settings.api.distributed_write_max_bytes = 2_000;
+        settings.api.oversized_refusals = 1;
+    })
+    .await;
+    let key = api.enroll("web-1").await;
+    let lines = json!(
+        (0..100)
+            .map(|n| json!({"name": "q", "n": n}))
+            .collect::<Vec<_>>()
+    );
+    let log = format!(r#"{{"data":{lines},"log_type":"result","node_key":"{key}"}}"#);
+    let write =
+        format!(r#"{{"queries":{{"lq":{lines}}},"statuses":{{"lq":0}},"node_key":"{key}"}}"#);
+    for (path, body) in [("/log", log), ("/distributed/write", write)] {
+        let refused = post(api.address, path, &[], body.as_bytes()).await;
+        assert_eq!(refused.status, 413, "{path}");
+        let taken = post(api.address, path, &[], body.as_bytes()).await;
+        assert_eq!(taken.json(), json!({"node_invalid": false}), "{path}");
+    }
+    let count = |table| format!("SELECT count(*)::text FROM {table}");
+    assert_eq!(api.db.texts(&count("log_batches")).await, ["1"]);
+    assert_eq!(
+        api.db.texts(&count("unreadable")).await,
+        ["1"],
+        "the beginning of the answer"
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn a_missing_partition_is_made_by_whoever_needs_it() {
     let api = Api::start().await;
     let key = api.enroll("web-1").await;
