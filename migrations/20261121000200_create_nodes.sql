@@ -145,7 +145,8 @@ CREATE TRIGGER node_tags_bump AFTER INSERT OR DELETE OR UPDATE ON node_tags
 GRANT SELECT, INSERT, UPDATE ON nodes, node_keys, node_checkins TO ostiary_api;
 GRANT SELECT, INSERT, DELETE ON node_identifiers TO ostiary_api;
 GRANT SELECT, INSERT ON tags, node_tags TO ostiary_api;
-GRANT SELECT ON enroll_secrets TO ostiary_api;
+-- Not secret_sealed: it holds the key that opens it, and needs the HMAC only.
+GRANT SELECT (id, name, secret_hmac, tags, require_approval, expires_at, use_limit, uses, revoked_at) ON enroll_secrets TO ostiary_api;
 GRANT UPDATE (uses) ON enroll_secrets TO ostiary_api;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON users, tags, enroll_secrets, nodes, node_identifiers, node_keys, node_tags TO ostiary_manager;

@@ -76,6 +76,12 @@ async fn the_roles_lack_what_they_do_not_need() {
             }
         }
     }
+    let sealed = test
+        .texts(
+            "SELECT has_column_privilege('ostiary_api', 'enroll_secrets', 'secret_sealed', 'SELECT')::text",
+        )
+        .await;
+    assert_eq!(sealed, ["false"], "the api holds the key that opens them");
     assert!(
         may(&test, "ostiary_api", "UPDATE", "enroll_secrets").await,
         "it counts their uses"

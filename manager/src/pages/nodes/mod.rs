@@ -1,4 +1,4 @@
-//! Nodes: [`list`] and what is done to them, and everything about one ([`show`]).
+//! Nodes: [`mod@list`] and what is done to them, and everything about one ([`mod@show`]).
 
 mod list;
 mod show;
