@@ -17,7 +17,7 @@ use ostiary_store::present_rows::{Stored, Unsettled};
 use ostiary_store::reporting_nodes::{self, ReportingNode};
 use ostiary_store::status_logs::NewStatus;
 use ostiary_store::unreadable::NewUnreadable;
-use ostiary_store::{Conn, Db, Result, post_fingerprints, present_rows, query_names};
+use ostiary_store::{Conn, Db, Result, post_fingerprints, present_rows, query_names, unreadable};
 
 use crate::App;
 use crate::decoding::{Memory, OpenPost, ReadPost, log_type_name};
@@ -41,19 +41,31 @@ pub(crate) struct Taken {
     pub(crate) attempts: i16,
 }
 
-/// Works due rows of those of `nodes` that nobody else works on, and gives how many. `taken` says which rows it was about, also when
-/// it fails or is dropped; then nothing has happened.
+/// What came of a group.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// So many rows are no longer due.
+    Done(usize),
+    /// Nothing: the next row is suspicious, which takes the turn to work such rows.
+    TurnNeeded,
+    /// These rows were claimed, and are now to be worked.
+    Claimed(Vec<i64>),
+}
+
+/// Works due rows of those of `nodes` that nobody else works on. `taken` says which rows it was about, also when it fails or is
+/// dropped; then nothing has happened. Whoever holds the turn to work suspicious rows says so.
 pub(crate) async fn work(
     app: &App,
     nodes: &[NodeId],
     only: Option<(i64, i64)>,
+    has_turn: bool,
     taken: &mut Vec<Taken>,
-) -> Result<usize> {
+) -> Result<Step> {
     let known = app.knowledge.fresh(&app.db).await?;
     let mut tx = app.db.begin().await?;
     let locked = pending::lock_nodes(&mut tx, nodes).await?;
     if locked.is_empty() {
-        return Ok(0);
+        return Ok(Step::Done(0));
     }
     let now = app.now();
     let options = &app.settings.worker;
@@ -65,21 +77,49 @@ pub(crate) async fn work(
     let mut rows = pending::take(&mut tx, &locked, now, limits).await?;
     // The rest stays as it is, for another group.
     rows.truncate(opened_at_once(&rows, options.max_opened_bytes()));
+    rows.truncate(app.suspects.worked_together(&rows));
+    let Some(first) = rows.first() else {
+        return Ok(Step::Done(0));
+    };
+    let suspicious = app.suspects.is_suspicious(first);
+    if suspicious && !has_turn {
+        // A transaction that is only dropped would hold its locks a little longer, and who has the turn would find nothing.
+        Db::commit(tx).await?;
+        return Ok(Step::TurnNeeded);
+    }
+    let kills = app.suspects.deaths(first) >= options.attempts;
+    let unclaimed: Vec<i64> = rows
+        .iter()
+        .map(|row| row.id)
+        .filter(|id| !app.suspects.has_claimed(*id))
+        .collect();
+    if !kills && !unclaimed.is_empty() && (suspicious || app.suspects.is_young()) {
+        pending::claim(&mut tx, &unclaimed).await?;
+        Db::commit(tx).await?;
+        app.suspects.remember(&unclaimed);
+        return Ok(Step::Claimed(unclaimed));
+    }
     taken.extend(rows.iter().map(|row| Taken {
         id: row.id,
         node_id: row.node_id,
         received_at: row.received_at,
         attempts: row.attempts,
     }));
-    if rows.is_empty() {
-        return Ok(0);
+    if kills {
+        let reason = "the worker died whenever it was processed".to_owned();
+        tracing::warn!(pending.id = rows[0].id, node.id = %rows[0].node_id, reason, "set aside as unreadable");
+        unreadable::insert(&mut tx, &[set_aside(&rows[0], reason)]).await?;
+        pending::delete(&mut tx, &[rows[0].id]).await?;
+        Db::commit(tx).await?;
+        metrics::counter!("ostiary_worker_set_aside_total").increment(1);
+        return Ok(Step::Done(1));
     }
     let (outcome, new_names, counts) = work_rows(app, &known, &mut tx, &rows, now).await?;
     Db::commit(tx).await?;
     app.names.remember(&new_names);
     counts.report(&outcome, &rows, now);
     crate::jobs::ring_for_deliveries(app, &outcome.deliveries).await;
-    Ok(rows.len())
+    Ok(Step::Done(rows.len()))
 }
 
 /// What a group was made of, for metrics.
@@ -609,6 +649,7 @@ mod tests {
             node_id: NodeId(uuid::Uuid::nil()),
             received_at: DateTime::UNIX_EPOCH,
             attempts: 0,
+            claims: 0,
             work: Work::Batch(Batch {
                 id: 1,
                 log_type: b'r',

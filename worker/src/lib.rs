@@ -16,6 +16,7 @@ mod registry;
 mod schedule;
 mod settings;
 mod state;
+mod suspects;
 mod sweep;
 mod vitals;
 mod writes;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::knowledge::Knowledge;
 use crate::settings::Settings;
+use crate::suspects::Suspects;
 
 /// The shared state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub struct App {
     pub outbound: Outbound,
     pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) names: Arc<QueryNames>,
+    pub(crate) suspects: Arc<Suspects>,
 }
 
 impl App {
@@ -51,6 +53,7 @@ impl App {
             shutdown,
             knowledge: Arc::default(),
             names: Arc::default(),
+            suspects: Arc::default(),
         })
     }
 

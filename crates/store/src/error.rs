@@ -43,6 +43,14 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Was a statement cancelled, as happens when it takes too long?
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {

@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** the rows of one node are worked in the order of their ids, by one transaction at a time. Whoever takes rows holds
 //! the advisory lock of their node until its transaction ends ([`lock_nodes`]).
+//!
+//! The column `attempts` counts two things: failures in its lower three digits, and above them, in thousands, claims: how many
+//! processes have begun the row and not said how it ended.
 
 use std::io::Read as _;
 
@@ -84,6 +87,8 @@ pub struct Pending {
     pub received_at: DateTime<Utc>,
     /// How often it has failed.
     pub attempts: i16,
+    /// How many claims are on it ([`claim`]).
+    pub claims: i16,
     /// What is to be done.
     pub work: Work,
 }
@@ -236,7 +241,8 @@ pub async fn take(
                 id: row.id,
                 node_id: NodeId(row.node_id),
                 received_at: row.received_at,
-                attempts: row.attempts,
+                attempts: row.attempts % 1000,
+                claims: row.attempts / 1000,
                 work,
             })
         })
@@ -274,10 +280,38 @@ pub async fn delete(conn: &mut Conn, ids: &[i64]) -> Result<()> {
 pub async fn postpone(conn: &mut Conn, id: i64, due_at: DateTime<Utc>, error: &str) -> Result<()> {
     let error: String = error.chars().take(500).collect();
     sqlx::query!(
-        "UPDATE pending SET attempts = least(attempts, 30000) + 1, due_at = $2, last_error = $3 WHERE id = $1",
+        "UPDATE pending SET attempts = attempts + (attempts % 1000 < 999)::int, due_at = $2, last_error = $3 WHERE id = $1",
         id,
         due_at,
         error
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Counts, before these rows are worked, that they are.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn claim(conn: &mut Conn, ids: &[i64]) -> Result<()> {
+    sqlx::query!(
+        "UPDATE pending SET attempts = attempts + 1000 WHERE id = ANY($1) AND attempts < 31000",
+        ids
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes claims back: the process is still alive after it worked these rows.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn release(conn: &mut Conn, ids: &[i64]) -> Result<()> {
+    sqlx::query!(
+        "UPDATE pending SET attempts = attempts - 1000 WHERE id = ANY($1) AND attempts >= 1000",
+        ids
     )
     .execute(conn)
     .await?;

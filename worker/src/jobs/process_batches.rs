@@ -1,7 +1,8 @@
 //! Working what is pending until nothing is due, and what is done when work fails.
 //!
 //! A group that fails is tried again in halves, down to the one row that is to blame. Trouble with Postgres is never a post's fault:
-//! then the row waits. Only a row that fails alone, for a reason of its own and more than once, is set aside as unreadable.
+//! then the row waits. Only a row that fails alone, for a reason of its own and more than once, is set aside as unreadable; so is one
+//! that alone took too long very often while Postgres was well, and one on which processes died ([`crate::suspects`]).
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -13,10 +14,13 @@ use ostiary_store::pending::{self, TakeLimits};
 use ostiary_store::{Db, Error, Result, partitions, unreadable};
 
 use crate::App;
-use crate::group::{self, Taken};
+use crate::group::{self, Step, Taken};
 
 /// Nodes of which a group may be made.
 const NODES: usize = 32;
+
+/// A row that has failed this often and takes too long once more, alone, is to blame itself.
+const TIME_OUTS: i16 = 20;
 
 /// Nodes that are listed at a time.
 const NODES_LISTED: i64 = 1_024;
@@ -54,7 +58,10 @@ async fn work_round(app: &App, offset: usize) -> Result<usize> {
         }
         match found.next {
             Some(next) => after = Some(next),
-            None => return Ok(done),
+            None => {
+                app.suspects.went_round();
+                return Ok(done);
+            }
         }
     }
 }
@@ -105,7 +112,17 @@ impl Failure {
     /// Is it no fault of the rows, or may it be none?
     fn is_temporary(&self) -> bool {
         match self {
+            // Partitions that can be made were made by now.
+            Self::Store(Error::NoPartition(_)) => false,
             Self::Store(error) => error.is_temporary(),
+            Self::TimedOut => true,
+            Self::Panicked => false,
+        }
+    }
+
+    fn is_time_out(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_cancelled(),
             Self::TimedOut => true,
             Self::Panicked => false,
         }
@@ -130,17 +147,51 @@ impl Failure {
 async fn attempt(
     app: &App,
     nodes: &[NodeId],
-    range: Option<(i64, i64)>,
+    mut range: Option<(i64, i64)>,
 ) -> (std::result::Result<usize, Failure>, Vec<Taken>) {
-    let mut taken = Vec::new();
-    let work = AssertUnwindSafe(group::work(app, nodes, range, &mut taken)).catch_unwind();
-    let result = match tokio::time::timeout(app.settings.worker.group_timeout(), work).await {
-        Ok(Ok(Ok(rows))) => Ok(rows),
-        Ok(Ok(Err(error))) => Err(Failure::Store(error)),
-        Ok(Err(_panic)) => Err(Failure::Panicked), // its message is in the log already, by the panic hook
-        Err(_) => Err(Failure::TimedOut),
+    let (mut taken, mut claimed) = (Vec::new(), Vec::new());
+    let mut turn = None;
+    let result = loop {
+        let has_turn = turn.is_some();
+        let work = group::work(app, nodes, range, has_turn, &mut taken);
+        let work = AssertUnwindSafe(work).catch_unwind();
+        match tokio::time::timeout(app.settings.worker.group_timeout(), work).await {
+            Ok(Ok(Ok(Step::Done(rows)))) => break Ok(rows),
+            // Waited for here, where no connection and no lock of a node is held.
+            Ok(Ok(Ok(Step::TurnNeeded))) => turn = Some(app.suspects.turn.lock().await),
+            Ok(Ok(Ok(Step::Claimed(ids)))) => {
+                range = ids.iter().copied().min().zip(ids.iter().copied().max());
+                claimed.extend(ids);
+            }
+            Ok(Ok(Err(error))) => break Err(Failure::Store(error)),
+            Ok(Err(_panic)) => break Err(Failure::Panicked), // its message is in the log already, by the panic hook
+            Err(_) => break Err(Failure::TimedOut),
+        }
     };
+    claimed.extend(taken.iter().map(|row| row.id));
+    if result.is_ok() {
+        // The claims on what is done are gone with it.
+        let done = app.suspects.forget(taken.iter().map(|row| row.id));
+        claimed.retain(|id| !done.contains(id));
+    }
+    release(app, claimed).await;
     (result, taken)
+}
+
+/// Takes back those of these claims that are ours.
+async fn release(app: &App, ids: Vec<i64>) {
+    let ids = app.suspects.forget(ids);
+    if ids.is_empty() {
+        return;
+    }
+    let released = async {
+        let mut conn = app.db.acquire().await?;
+        pending::release(&mut conn, &ids).await
+    };
+    if let Err(error) = released.await {
+        tracing::warn!(%error, "claims could not be taken back; the next attempt will");
+        app.suspects.remember(&ids);
+    }
 }
 
 /// Makes the partitions of the days on which these rows came. `false` if one of those days is too far away for any.
@@ -169,10 +220,12 @@ async fn make_partitions(app: &App, taken: &[Taken]) -> Result<bool> {
 async fn give_back_or_set_aside(app: &App, row: &Taken, failure: &Failure) -> Result<()> {
     let attempts = row.attempts.saturating_add(1);
     let reason = failure.reason();
-    if !failure.is_temporary()
-        && attempts >= app.settings.worker.attempts
-        && set_aside(app, row, &reason).await?
-    {
+    let to_blame = if failure.is_time_out() {
+        attempts >= TIME_OUTS && app.db.ping().await.is_ok()
+    } else {
+        !failure.is_temporary() && attempts >= app.settings.worker.attempts
+    };
+    if to_blame && set_aside(app, row, &reason).await? {
         metrics::counter!("ostiary_worker_set_aside_total").increment(1);
         tracing::warn!(pending.id = row.id, node.id = %row.node_id, attempts, reason, "set aside as unreadable");
         return Ok(());

@@ -82,6 +82,123 @@ async fn a_poison_post_is_set_aside_alone_after_some_attempts() {
 }
 
 #[tokio::test]
+async fn a_post_on_which_processes_die_is_set_aside_and_no_other() {
+    let stage = Stage::new().await;
+    let (node, other) = (stage.node("web-1").await, stage.node("web-2").await);
+    stage
+        .test
+        .execute(
+            "CREATE FUNCTION hold_13() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN IF NEW.row_count = 13 THEN PERFORM pg_sleep(3600); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER hold_13 BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION hold_13();",
+        )
+        .await;
+    let t = stage.unix_now();
+    for (at, count) in [(0, 1), (1, 13), (2, 2)] {
+        let rows = json!(vec![json!({"a": "1"}); count]);
+        stage.results(node, &[snapshot("q", t + at, rows)]).await;
+    }
+    stage
+        .results(other, &[line("q", "added", 1, t, json!({"a": "1"}))])
+        .await;
+    for _ in 0..3 {
+        let dying = stage.another_worker();
+        let task = tokio::spawn({
+            let dying = dying.clone();
+            async move { dying.run_until_idle().await }
+        });
+        let sleeping =
+            "pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while stage.count(sleeping).await == 0 {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the worker never came to the post"
+            );
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stage.count("unreadable").await, 0);
+        task.abort();
+        let _ = task.await;
+        stage
+            .texts(&format!(
+                "SELECT pg_terminate_backend(pid, 10000)::text FROM {sleeping}"
+            ))
+            .await;
+        dying.db.close().await;
+    }
+    stage.work().await;
+    assert_eq!(
+        stage.texts("SELECT reason FROM unreadable").await,
+        ["the worker died whenever it was processed"]
+    );
+    assert_eq!(stage.present(node).await, [r#"q [{"a":"1"},{"a":"1"}]"#]);
+    assert_eq!(stage.events(other).await.len(), 1);
+    assert_eq!(stage.count("pending").await, 0);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_post_that_takes_too_long_again_and_again_is_set_aside() {
+    let stage = Stage::new().await;
+    let node = stage.node("web-1").await;
+    stage
+        .test
+        .execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END $$;
+             CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slow();",
+        )
+        .await;
+    let row = line("q", "added", 1, stage.unix_now(), json!({"a": "1"}));
+    stage.results(node, &[row]).await;
+    for _ in 0..19 {
+        stage.work().await;
+        stage.clock.advance(seconds(400));
+    }
+    assert_eq!(stage.count("unreadable").await, 0);
+    stage.work().await;
+    assert_eq!(
+        stage
+            .count("unreadable WHERE reason LIKE '%too slow%'")
+            .await,
+        1
+    );
+    assert_eq!(stage.count("pending").await, 0);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_post_of_a_day_too_far_away_for_a_partition_is_set_aside() {
+    let stage = Stage::new().await;
+    let node = stage.node("web-1").await;
+    let row = line("q", "added", 1, stage.unix_now(), json!({"a": "1"}));
+    stage.results(node, &[row]).await;
+    stage
+        .test
+        .execute(
+            "CREATE TABLE log_batches_20200101 PARTITION OF log_batches
+                FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2020-01-02 00:00:00+00');
+             UPDATE log_batches SET received_at = '2020-01-01 12:00:00+00';
+             UPDATE pending SET received_at = '2020-01-01 12:00:00+00';",
+        )
+        .await;
+    for _ in 0..3 {
+        assert_eq!(stage.count("unreadable").await, 0);
+        stage.work().await;
+        stage.clock.advance(seconds(400));
+    }
+    assert_eq!(
+        stage
+            .count("unreadable WHERE reason LIKE '%no partition%'")
+            .await,
+        1
+    );
+    assert_eq!(stage.count("pending").await, 0);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn trouble_with_postgres_never_sets_a_post_aside() {
     let stage = Stage::new().await;
     let node = stage.node("web-1").await;
