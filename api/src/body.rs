@@ -73,7 +73,12 @@ pub async fn read(
     let gzip = is_gzip(headers)?;
     let mut sink = Sink {
         bytes: Vec::new(),
-        bound: bounds.inflated,
+        // What is not compressed has one size, and the smaller bound holds.
+        bound: if gzip {
+            bounds.inflated
+        } else {
+            bounds.inflated.min(bounds.sent)
+        },
         full: false,
         swallows: match (to_the_end, gzip) {
             (false, _) => 0,
