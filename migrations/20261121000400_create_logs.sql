@@ -26,7 +26,10 @@ CREATE TABLE pending (
     -- kind 'f': {"name": "enrolled", "columns": {...}}
     fact json,
     due_at timestamptz NOT NULL,
+    -- how often it has failed
     attempts smallint NOT NULL DEFAULT 0,
+    -- how many processes began it and have not said how that ended: those that are still there died on it
+    claims smallint NOT NULL DEFAULT 0,
     last_error text,
     CONSTRAINT pending_pkey PRIMARY KEY (id),
     CONSTRAINT pending_kind_check CHECK ((kind = 'b' AND batch_id IS NOT NULL) OR (kind = 'f' AND fact IS NOT NULL))

@@ -2,9 +2,6 @@
 //!
 //! **Invariant:** the rows of one node are worked in the order of their ids, by one transaction at a time. Whoever takes rows holds
 //! the advisory lock of their node until its transaction ends ([`lock_nodes`]).
-//!
-//! The column `attempts` counts two things: failures in its lower three digits, and above them, in thousands, claims: how many
-//! processes have begun the row and not said how it ended.
 
 use std::io::Read as _;
 
@@ -200,7 +197,7 @@ pub async fn take(
             FROM unnest($1::uuid[]) AS wanted (node_id)
             CROSS JOIN LATERAL (SELECT id, due_at FROM pending WHERE node_id = wanted.node_id ORDER BY id LIMIT $3) head
         ), claimed AS MATERIALIZED (
-            SELECT id, node_id, kind, batch_id, received_at, fact, attempts
+            SELECT id, node_id, kind, batch_id, received_at, fact, attempts, claims
             FROM pending
             WHERE id IN (SELECT id FROM heads WHERE ready AND id BETWEEN $5 AND $6 ORDER BY id LIMIT $3)
             ORDER BY id
@@ -212,6 +209,7 @@ pub async fn take(
             LEFT JOIN log_batches b ON b.id = c.batch_id AND b.received_at = c.received_at
         )
         SELECT id AS "id!", node_id AS "node_id!", kind AS "kind!", batch_id, received_at AS "received_at!", fact, attempts AS "attempts!",
+            claims AS "claims!",
             found_id AS "found_id?", log_type AS "log_type?", client_version AS "client_version?", data AS "data?"
         FROM sized WHERE before < $4 ORDER BY id
         "#,
@@ -241,8 +239,8 @@ pub async fn take(
                 id: row.id,
                 node_id: NodeId(row.node_id),
                 received_at: row.received_at,
-                attempts: row.attempts % 1000,
-                claims: row.attempts / 1000,
+                attempts: row.attempts,
+                claims: row.claims,
                 work,
             })
         })
@@ -280,7 +278,7 @@ pub async fn delete(conn: &mut Conn, ids: &[i64]) -> Result<()> {
 pub async fn postpone(conn: &mut Conn, id: i64, due_at: DateTime<Utc>, error: &str) -> Result<()> {
     let error: String = error.chars().take(500).collect();
     sqlx::query!(
-        "UPDATE pending SET attempts = attempts + (attempts % 1000 < 999)::int, due_at = $2, last_error = $3 WHERE id = $1",
+        "UPDATE pending SET attempts = least(attempts, 30000) + 1, due_at = $2, last_error = $3 WHERE id = $1",
         id,
         due_at,
         error
@@ -296,7 +294,7 @@ pub async fn postpone(conn: &mut Conn, id: i64, due_at: DateTime<Utc>, error: &s
 /// Postgres failed.
 pub async fn claim(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     sqlx::query!(
-        "UPDATE pending SET attempts = attempts + 1000 WHERE id = ANY($1) AND attempts < 31000",
+        "UPDATE pending SET claims = least(claims, 30000) + 1 WHERE id = ANY($1)",
         ids
     )
     .execute(conn)
@@ -310,7 +308,7 @@ pub async fn claim(conn: &mut Conn, ids: &[i64]) -> Result<()> {
 /// Postgres failed.
 pub async fn release(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     sqlx::query!(
-        "UPDATE pending SET attempts = attempts - 1000 WHERE id = ANY($1) AND attempts >= 1000",
+        "UPDATE pending SET claims = claims - 1 WHERE id = ANY($1) AND claims > 0",
         ids
     )
     .execute(conn)
