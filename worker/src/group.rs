@@ -17,7 +17,9 @@ use ostiary_store::present_rows::{Stored, Unsettled};
 use ostiary_store::reporting_nodes::{self, ReportingNode};
 use ostiary_store::status_logs::NewStatus;
 use ostiary_store::unreadable::NewUnreadable;
-use ostiary_store::{Conn, Db, Result, post_fingerprints, present_rows, query_names, unreadable};
+use ostiary_store::{
+    Conn, Db, Result, Tx, post_fingerprints, present_rows, query_names, unreadable,
+};
 
 use crate::App;
 use crate::decoding::{Memory, OpenPost, ReadPost, log_type_name};
@@ -54,16 +56,20 @@ pub(crate) enum Step {
 
 /// Works due rows of those of `nodes` that nobody else works on. `taken` says which rows it was about, also when it fails or is
 /// dropped; then nothing has happened. Whoever holds the turn to work suspicious rows says so.
+///
+/// What is left in `open` the caller rolls back: a transaction that is only dropped holds the locks of its nodes a little longer, and
+/// the next attempt would find nothing to do.
 pub(crate) async fn work(
     app: &App,
     nodes: &[NodeId],
     only: Option<(i64, i64)>,
     has_turn: bool,
+    open: &mut Option<Tx>,
     taken: &mut Vec<Taken>,
 ) -> Result<Step> {
     let known = app.knowledge.fresh(&app.db).await?;
-    let mut tx = app.db.begin().await?;
-    let locked = pending::lock_nodes(&mut tx, nodes).await?;
+    let tx = open.insert(app.db.begin().await?);
+    let locked = pending::lock_nodes(tx, nodes).await?;
     if locked.is_empty() {
         return Ok(Step::Done(0));
     }
@@ -74,7 +80,7 @@ pub(crate) async fn work(
         bytes: options.group_kib.saturating_mul(1024),
         only,
     };
-    let mut rows = pending::take(&mut tx, &locked, now, limits).await?;
+    let mut rows = pending::take(tx, &locked, now, limits).await?;
     // The rest stays as it is, for another group.
     rows.truncate(opened_at_once(&rows, options.max_opened_bytes()));
     rows.truncate(app.suspects.worked_together(&rows));
@@ -83,8 +89,6 @@ pub(crate) async fn work(
     };
     let suspicious = app.suspects.is_suspicious(first);
     if suspicious && !has_turn {
-        // A transaction that is only dropped would hold its locks a little longer, and who has the turn would find nothing.
-        Db::commit(tx).await?;
         return Ok(Step::TurnNeeded);
     }
     let kills = app.suspects.deaths(first) >= options.attempts;
@@ -94,8 +98,8 @@ pub(crate) async fn work(
         .filter(|id| !app.suspects.has_claimed(*id))
         .collect();
     if !kills && !unclaimed.is_empty() && (suspicious || app.suspects.is_young()) {
-        pending::claim(&mut tx, &unclaimed).await?;
-        Db::commit(tx).await?;
+        pending::claim(tx, &unclaimed).await?;
+        commit(open).await?;
         app.suspects.remember(&unclaimed);
         return Ok(Step::Claimed(unclaimed));
     }
@@ -108,18 +112,25 @@ pub(crate) async fn work(
     if kills {
         let reason = "the worker died whenever it was processed".to_owned();
         tracing::warn!(pending.id = rows[0].id, node.id = %rows[0].node_id, reason, "set aside as unreadable");
-        unreadable::insert(&mut tx, &[set_aside(&rows[0], reason)]).await?;
-        pending::delete(&mut tx, &[rows[0].id]).await?;
-        Db::commit(tx).await?;
+        unreadable::insert(tx, &[set_aside(&rows[0], reason)]).await?;
+        pending::delete(tx, &[rows[0].id]).await?;
+        commit(open).await?;
         metrics::counter!("ostiary_worker_set_aside_total").increment(1);
         return Ok(Step::Done(1));
     }
-    let (outcome, new_names, counts) = work_rows(app, &known, &mut tx, &rows, now).await?;
-    Db::commit(tx).await?;
+    let (outcome, new_names, counts) = work_rows(app, &known, tx, &rows, now).await?;
+    commit(open).await?;
     app.names.remember(&new_names);
     counts.report(&outcome, &rows, now);
     crate::jobs::ring_for_deliveries(app, &outcome.deliveries).await;
     Ok(Step::Done(rows.len()))
+}
+
+async fn commit(open: &mut Option<Tx>) -> Result<()> {
+    match open.take() {
+        Some(tx) => Db::commit(tx).await,
+        None => Ok(()),
+    }
 }
 
 /// What a group was made of, for metrics.

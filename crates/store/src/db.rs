@@ -117,6 +117,14 @@ impl Db {
         Ok(tx.commit().await?)
     }
 
+    /// Rolls back, and waits until Postgres has done so. A transaction that is only dropped is rolled back at some later time.
+    ///
+    /// # Errors
+    /// The connection broke; then Postgres rolls back when it notices.
+    pub async fn roll_back(tx: Tx) -> Result<()> {
+        Ok(tx.rollback().await?)
+    }
+
     /// Asks Postgres for a sign of life.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use futures::FutureExt as _;
 use ostiary_domain::ids::NodeId;
 use ostiary_store::pending::{self, TakeLimits};
-use ostiary_store::{Db, Error, Result, partitions, unreadable};
+use ostiary_store::{Db, Error, Result, Tx, partitions, unreadable};
 
 use crate::App;
 use crate::group::{self, Step, Taken};
@@ -21,6 +21,9 @@ const NODES: usize = 32;
 
 /// A row that has failed this often and takes too long once more, alone, is to blame itself.
 const TIME_OUTS: i16 = 20;
+
+/// How long an attempt waits for its transaction to be rolled back: until a statement that was left running has met its limit.
+const ROLL_BACK: Duration = Duration::from_secs(15);
 
 /// Nodes that are listed at a time.
 const NODES_LISTED: i64 = 1_024;
@@ -153,9 +156,14 @@ async fn attempt(
     let mut turn = None;
     let result = loop {
         let has_turn = turn.is_some();
-        let work = group::work(app, nodes, range, has_turn, &mut taken);
+        let mut open = None;
+        let work = group::work(app, nodes, range, has_turn, &mut open, &mut taken);
         let work = AssertUnwindSafe(work).catch_unwind();
-        match tokio::time::timeout(app.settings.worker.group_timeout(), work).await {
+        let ended = tokio::time::timeout(app.settings.worker.group_timeout(), work).await;
+        if let Some(tx) = open {
+            roll_back(tx).await;
+        }
+        match ended {
             Ok(Ok(Ok(Step::Done(rows)))) => break Ok(rows),
             // Waited for here, where no connection and no lock of a node is held.
             Ok(Ok(Ok(Step::TurnNeeded))) => turn = Some(app.suspects.turn.lock().await),
@@ -176,6 +184,16 @@ async fn attempt(
     }
     release(app, claimed).await;
     (result, taken)
+}
+
+/// Rolls back, and waits for it, so that the locks are free for the next attempt.
+async fn roll_back(tx: Tx) {
+    match tokio::time::timeout(ROLL_BACK, Db::roll_back(tx)).await {
+        Ok(Ok(())) => {}
+        // The connection is broken; Postgres rolls back when it notices.
+        Ok(Err(error)) => tracing::info!(%error, "a group could not be rolled back"),
+        Err(_) => tracing::info!("rolling a group back took too long"),
+    }
 }
 
 /// Takes back those of these claims that are ours.
