@@ -1,12 +1,13 @@
 //! Decorators: columns on every line of a node.
 
 use ostiary_domain::ids::DecoratorId;
-use ostiary_store::Db;
 use ostiary_store::decorators::{self, DecoratorRecord, DecoratorValues};
+use ostiary_store::{Conn, Db};
 use serde::Serialize;
 use serde_json::json;
 
 use super::audit::{Change, record};
+use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -48,7 +49,7 @@ impl From<&DecoratorRecord> for DecoratorDraft {
     }
 }
 
-fn validate(draft: &DecoratorDraft) -> Result<DecoratorValues> {
+async fn validate(app: &App, conn: &mut Conn, draft: &DecoratorDraft) -> Result<DecoratorValues> {
     let mut check = Check::default();
     let moment = check.choice("moment", &draft.moment, &["load", "always", "interval"]);
     let mut interval_seconds = None;
@@ -71,6 +72,14 @@ fn validate(draft: &DecoratorDraft) -> Result<DecoratorValues> {
         target: check.target("target", &draft.target),
         enabled: draft.enabled,
     };
+    let used = SqlUse {
+        what: SqlKind::Decorator,
+        platform: "",
+        target: &values.target,
+    };
+    check
+        .checked_sql(conn, app, "sql", &used, &values.sql)
+        .await;
     check.done()?;
     Ok(values)
 }
@@ -84,9 +93,9 @@ pub async fn create(
     permit: &Permit<Edit>,
     draft: &DecoratorDraft,
 ) -> Result<DecoratorId> {
-    let values = validate(draft)?;
     let id = DecoratorId(ostiary_boot::clock::new_id());
     let mut tx = app.db.begin().await?;
+    let values = validate(app, &mut tx, draft).await?;
     taken(
         decorators::insert(&mut tx, id, &values, app.now()).await,
         "decorators_name_key",
@@ -118,8 +127,8 @@ pub async fn update(
     id: DecoratorId,
     draft: &DecoratorDraft,
 ) -> Result<()> {
-    let values = validate(draft)?;
     let mut tx = app.db.begin().await?;
+    let values = validate(app, &mut tx, draft).await?;
     let before = decorators::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;

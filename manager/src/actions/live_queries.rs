@@ -9,6 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::audit::{Change, record};
+use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, words};
 use crate::auth::{Permit, RunLiveQuery};
 use crate::error::{Error, Result};
@@ -59,6 +60,12 @@ pub async fn create(
             "Say which nodes: a tag expression, or * for every node.",
         );
     }
+    let used = SqlUse {
+        what: SqlKind::LiveQuery,
+        platform: "",
+        target: &target,
+    };
+    check.checked_sql(&mut tx, app, "sql", &used, &sql).await;
     check.done()?;
     let id = LiveQueryId(ostiary_boot::clock::new_id());
     let (wire_id, now) = (format!("lq-{}", id.0.simple()), app.now());

@@ -18,6 +18,7 @@ pub mod packs;
 pub mod queries;
 pub mod rules;
 pub mod sign_in;
+pub(crate) mod sql_check;
 pub mod tags;
 pub mod users;
 pub mod validate;

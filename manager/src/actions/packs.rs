@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::audit::{Change, record};
+use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, lines, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -53,7 +54,12 @@ impl From<&PackRecord> for PackDraft {
     }
 }
 
-fn validate(draft: &PackDraft, extra: Value) -> Result<PackValues> {
+async fn validate(
+    app: &App,
+    conn: &mut Conn,
+    draft: &PackDraft,
+    extra: Value,
+) -> Result<PackValues> {
     let mut check = Check::default();
     let values = PackValues {
         name: check.result_name("name", &draft.name),
@@ -66,6 +72,14 @@ fn validate(draft: &PackDraft, extra: Value) -> Result<PackValues> {
         extra,
         enabled: draft.enabled,
     };
+    let used = SqlUse {
+        what: SqlKind::Discovery,
+        platform: &values.platform,
+        target: &values.target,
+    };
+    for sql in &values.discovery {
+        check.checked_sql(conn, app, "discovery", &used, sql).await;
+    }
     check.done()?;
     Ok(values)
 }
@@ -75,9 +89,9 @@ fn validate(draft: &PackDraft, extra: Value) -> Result<PackValues> {
 /// # Errors
 /// [`Error::Invalid`], [`Error::Refused`] when a config would become too large.
 pub async fn create(app: &App, permit: &Permit<Edit>, draft: &PackDraft) -> Result<PackId> {
-    let values = validate(draft, json!({}))?;
     let id = PackId(ostiary_boot::clock::new_id());
     let mut tx = app.db.begin().await?;
+    let values = validate(app, &mut tx, draft, json!({})).await?;
     taken(
         packs::insert(&mut tx, id, &values, false, app.now()).await,
         "packs_name_key",
@@ -106,7 +120,7 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &PackDraft) -> Resu
 pub async fn update(app: &App, permit: &Permit<Edit>, id: PackId, draft: &PackDraft) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let before = load_own(&mut tx, id).await?;
-    let values = validate(draft, before.extra.clone())?;
+    let values = validate(app, &mut tx, draft, before.extra.clone()).await?;
     taken(
         packs::update(&mut tx, id, &values, app.now()).await,
         "packs_name_key",

@@ -1,12 +1,14 @@
 //! Scheduled queries, of a pack or of the schedule itself.
 
 use ostiary_domain::ids::{PackId, QueryId};
+use ostiary_store::packs::PackRecord;
 use ostiary_store::queries::{self, QueryRecord, QueryValues};
 use ostiary_store::{Conn, Db};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::audit::{Change, record};
+use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -70,7 +72,13 @@ impl From<&QueryRecord> for QueryDraft {
     }
 }
 
-fn validate(draft: &QueryDraft, pack: Option<PackId>, extra: Value) -> Result<QueryValues> {
+async fn validate(
+    app: &App,
+    conn: &mut Conn,
+    draft: &QueryDraft,
+    pack: Option<&PackRecord>,
+    extra: Value,
+) -> Result<QueryValues> {
     let mut check = Check::default();
     check.choice(
         "kind",
@@ -99,6 +107,14 @@ fn validate(draft: &QueryDraft, pack: Option<PackId>, extra: Value) -> Result<Qu
         extra,
         enabled: draft.enabled,
     };
+    let used = SqlUse {
+        what: SqlKind::Query,
+        platform: platform_within(pack, &values.platform),
+        target: pack.map_or(&values.target, |pack| &pack.target),
+    };
+    check
+        .checked_sql(conn, app, "sql", &used, &values.sql)
+        .await;
     check.done()?;
     Ok(values)
 }
@@ -113,10 +129,10 @@ pub async fn create(
     pack: Option<PackId>,
     draft: &QueryDraft,
 ) -> Result<QueryId> {
-    let values = validate(draft, pack, json!({}))?;
     let id = QueryId(ostiary_boot::clock::new_id());
     let mut tx = app.db.begin().await?;
-    may_change(&mut tx, pack).await?;
+    let in_pack = may_change(&mut tx, pack).await?;
+    let values = validate(app, &mut tx, draft, in_pack.as_ref(), json!({})).await?;
     taken(
         queries::insert(&mut tx, id, pack, &values, app.now()).await,
         "queries_pack_id_name_key",
@@ -151,8 +167,9 @@ pub async fn update(
 ) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let before = load(&mut tx, pack, id).await?;
-    may_change(&mut tx, pack).await?;
-    let values = validate(draft, pack, before.extra.clone())?;
+    let in_pack = may_change(&mut tx, pack).await?;
+    let extra = before.extra.clone();
+    let values = validate(app, &mut tx, draft, in_pack.as_ref(), extra).await?;
     taken(
         queries::update(&mut tx, id, &values, app.now()).await,
         "queries_pack_id_name_key",
@@ -209,9 +226,17 @@ async fn load(conn: &mut Conn, pack: Option<PackId>, id: QueryId) -> Result<Quer
     query.ok_or(Error::NotFound)
 }
 
-async fn may_change(conn: &mut Conn, pack: Option<PackId>) -> Result<()> {
-    if let Some(pack) = pack {
-        super::packs::load_own(conn, pack).await?;
+async fn may_change(conn: &mut Conn, pack: Option<PackId>) -> Result<Option<PackRecord>> {
+    match pack {
+        Some(pack) => super::packs::load_own(conn, pack).await.map(Some),
+        None => Ok(None),
     }
-    Ok(())
+}
+
+/// Where a query can run: its own condition, or else that of its pack.
+fn platform_within<'a>(pack: Option<&'a PackRecord>, own: &'a str) -> &'a str {
+    match pack {
+        Some(pack) if own.is_empty() => &pack.platform,
+        _ => own,
+    }
 }
