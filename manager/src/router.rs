@@ -45,6 +45,7 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/findings", get(rest::findings::list))
         .route("/findings/{id}", get(rest::findings::show))
         .route("/deliveries", get(rest::deliveries::list))
+        .route("/resync", post(rest::resync::resync))
         .fallback(rest::not_found)
         .layer(from_fn_with_state(app.clone(), auth::identify_by_token))
         .layer(CatchPanicLayer::new())
@@ -198,6 +199,7 @@ fn config_routes() -> Router<App> {
             get(pages::options::list).post(pages::options::create),
         )
         .route("/options/new", get(pages::options::new))
+        .route("/resync", get(pages::resync::ask).post(pages::resync::resync))
         .route("/options/{id}", post(pages::options::update))
         .route("/options/{id}/edit", get(pages::options::edit))
         .route("/options/{id}/delete", post(pages::options::delete))

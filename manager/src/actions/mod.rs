@@ -16,6 +16,7 @@ pub mod options;
 pub mod pack_import;
 pub mod packs;
 pub mod queries;
+pub mod resync;
 pub mod rules;
 pub mod sign_in;
 pub(crate) mod sql_check;

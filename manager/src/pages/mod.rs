@@ -18,6 +18,7 @@ pub(crate) mod packs;
 mod paging;
 pub(crate) mod queries;
 mod reach;
+pub(crate) mod resync;
 pub(crate) mod rules;
 mod shell;
 pub(crate) mod sign_in;

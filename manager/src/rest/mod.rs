@@ -5,5 +5,6 @@ pub(crate) mod deliveries;
 pub(crate) mod findings;
 mod listing;
 pub(crate) mod nodes;
+pub(crate) mod resync;
 
 pub(crate) use listing::{Asked, Paging, listed, not_found};
