@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostiary-boot", 1),
     ("ostiary-simulator", 1),
     ("ostiary-dev", 1),
+    ("ostiary-sql-check", 1),
     ("ostiary-api", 2),
     ("ostiary-manager", 2),
     ("ostiary-worker", 2),
@@ -24,6 +25,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("sqlx", "ostiary-store"),
     ("deadpool-redis", "ostiary-queue"),
     ("lettre", "ostiary-outputs"),
+    ("rusqlite", "ostiary-sql-check"),
     ("minijinja-contrib", "ostiary-manager"),
 ];
 
