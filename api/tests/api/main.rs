@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod endpoints;
+mod moving;
 mod support;
 mod tls;
 mod troubles;

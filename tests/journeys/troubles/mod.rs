@@ -18,7 +18,10 @@ const ENDPOINTS: [&str; 5] = [
     "/distributed/write",
 ];
 
-/// Every endpoint by every way: `("PUT", "/v1/log", "/log")`.
+/// Switches the aliases on that [`routes`] names.
+const ALIASES: (&str, &str) = ("API__ALIASES__SETS", r#"["fleet"]"#);
+
+/// Every endpoint by every way: `("PUT", "/v1/log", "/log")`, and by an alias.
 fn routes() -> Vec<(&'static str, String, &'static str)> {
     let mut routes = Vec::new();
     for endpoint in ENDPOINTS {
@@ -27,6 +30,7 @@ fn routes() -> Vec<(&'static str, String, &'static str)> {
                 ["POST", "PUT"].map(|method| (method, format!("{prefix}{endpoint}"), endpoint)),
             );
         }
+        routes.push(("POST", format!("/api/osquery{endpoint}"), endpoint));
     }
     routes
 }

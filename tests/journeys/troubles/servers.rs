@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ostiary_tests::{Answer, Program, StoredRow, Wire, World, WorldOptions, eventually};
 use serde_json::{Value, json};
 
-use super::{assert_accepted, assert_refused_softly, good_body, log_body, routes};
+use super::{ALIASES, assert_accepted, assert_refused_softly, good_body, log_body, routes};
 
 /// osqueryd hangs up after this long.
 const CLIENT_WAITS: Duration = Duration::from_secs(16);
@@ -13,6 +13,7 @@ const CLIENT_WAITS: Duration = Duration::from_secs(16);
 fn options() -> WorldOptions {
     WorldOptions::only(&[Program::Api, Program::Worker])
         .private_servers()
+        .set(ALIASES.0, ALIASES.1)
         .set("API__ANSWER_TIMEOUT_MS", "1500")
         .set("DATABASE__ACQUIRE_TIMEOUT_MS", "1000")
 }
