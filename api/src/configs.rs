@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ostiary_domain::ids::NodeId;
-use ostiary_domain::node_config::{self, MAX_BYTES, Parts};
+use ostiary_domain::node_config::{self, MAX_BYTES, Parts, Selection};
 use ostiary_store::configs::DocumentHash;
 use ostiary_store::node_keys::KnownNode;
 use ostiary_store::{Db, config_parts};
@@ -30,7 +30,7 @@ pub(crate) struct Configs {
 #[derive(Debug)]
 struct Loaded {
     parts: Parts,
-    by_selection: Mutex<HashMap<Vec<u64>, Arc<Document>>>,
+    by_selection: Mutex<HashMap<Selection, Arc<Document>>>,
     /// Saves judging all targets at every poll. An entry holds as long as the node's facts are the very same.
     by_node: Mutex<HashMap<NodeId, Assembled>>,
 }
@@ -42,7 +42,7 @@ impl Configs {
     /// Reads everything that documents are made of.
     pub(crate) async fn reload(&self, db: &Db) -> ostiary_store::Result<()> {
         let mut conn = db.acquire().await?;
-        let parts = config_parts::load(&mut conn).await?.sorted();
+        let parts = config_parts::load(&mut conn).await?;
         self.loaded.store(Some(Arc::new(Loaded {
             parts,
             by_selection: Mutex::default(),
@@ -81,7 +81,7 @@ impl Configs {
 
 impl Loaded {
     fn assemble(&self, node: &KnownNode) -> Result<Arc<Document>> {
-        let selection = self.parts.selection(&node.facts);
+        let selection = self.parts.select(&node.facts);
         let mut documents = self
             .by_selection
             .lock()
@@ -89,7 +89,7 @@ impl Loaded {
         if let Some(document) = documents.get(&selection) {
             return Ok(document.clone());
         }
-        let bytes = node_config::to_bytes(&self.parts.assemble(&node.facts));
+        let bytes = node_config::to_bytes(&self.parts.assemble_selection(&selection));
         if bytes.len() > MAX_BYTES {
             // A node that gets it has dropped its schedule before it refuses: better that it keeps what it has.
             tracing::error!(node.id = %node.id, bytes = bytes.len(), "the node's config is too large and is not sent");

@@ -61,7 +61,7 @@ impl Knowledge {
             known.rules.clone()
         };
         let schedule = if moved("configs") {
-            Arc::new(Schedule::new(&config_parts::load(&mut tx).await?))
+            Arc::new(Schedule::new(&config_parts::load(&mut tx).await?.enabled()))
         } else {
             known.schedule.clone()
         };

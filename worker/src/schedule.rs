@@ -13,6 +13,7 @@ pub(crate) const BUILT_IN: &str = "pack/ostiary/";
 pub(crate) struct Schedule(HashMap<String, Keeping>);
 
 impl Schedule {
+    /// Of enabled parts.
     pub(crate) fn new(parts: &Parts) -> Self {
         let mut by_name: HashMap<String, Keeping> = HashMap::new();
         for query in &parts.queries {

@@ -50,10 +50,14 @@ ids! {
     DecoratorId,
     /// One osquery option for one target.
     OptionId,
+    /// A piece of another top-level key of configs.
+    SectionId,
     /// An enroll secret.
     EnrollSecretId,
     /// An ad-hoc query.
     LiveQueryId,
+    /// A file collected from a node.
+    CarveId,
     /// A rule.
     RuleId,
     /// An open or past matter.

@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::node::NodeFacts;
 
 /// A parsed expression.
@@ -61,6 +63,65 @@ pub enum ParseError {
     /// Brackets inside brackets beyond reason.
     #[error("the expression is nested too deeply")]
     TooDeep,
+}
+
+/// A target as somebody typed it, beside what it means: kept, shown and written to JSON by its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TargetText {
+    text: String,
+    target: Target,
+}
+
+impl TargetText {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// As [`Target::parse`].
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        Ok(Self {
+            target: Target::parse(text)?,
+            text: text.to_owned(),
+        })
+    }
+
+    /// As it was typed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Default for TargetText {
+    /// Every node.
+    fn default() -> Self {
+        Self {
+            text: String::new(),
+            target: Target::All,
+        }
+    }
+}
+
+impl std::ops::Deref for TargetText {
+    type Target = Target;
+
+    fn deref(&self) -> &Target {
+        &self.target
+    }
+}
+
+impl From<TargetText> for String {
+    fn from(target: TargetText) -> Self {
+        target.text
+    }
+}
+
+impl TryFrom<String> for TargetText {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<Self, ParseError> {
+        Self::parse(&text)
+    }
 }
 
 const MAX_DEPTH: usize = 32;

@@ -24,6 +24,8 @@ pub struct FilePathValues {
     pub category: String,
     /// With osquery's wildcards `%` and `%%`.
     pub globs: Vec<String>,
+    /// Statements that return more of them in a column `path`.
+    pub queries: Vec<String>,
     /// What of it is left out.
     pub exclude_globs: Vec<String>,
     /// Are reads reported, too?
@@ -40,7 +42,10 @@ pub struct FilePathValues {
 /// Postgres failed.
 pub async fn list(conn: &mut Conn) -> Result<Vec<FilePathRecord>> {
     let rows = sqlx::query!(
-        "SELECT id, category, globs, exclude_globs, file_accesses, target, enabled FROM file_paths ORDER BY lower(category)"
+        r#"
+        SELECT id, category, globs, queries, exclude_globs, file_accesses, target, enabled FROM file_paths
+        ORDER BY lower(category)
+        "#
     )
     .fetch_all(conn)
     .await?;
@@ -49,6 +54,7 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<FilePathRecord>> {
         values: FilePathValues {
             category: row.category,
             globs: row.globs,
+            queries: row.queries,
             exclude_globs: row.exclude_globs,
             file_accesses: row.file_accesses,
             target: row.target,
@@ -81,8 +87,8 @@ pub async fn insert(
 ) -> Result<()> {
     sqlx::query!(
         r#"
-        INSERT INTO file_paths (id, category, globs, exclude_globs, file_accesses, target, enabled, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+        INSERT INTO file_paths (id, category, globs, exclude_globs, file_accesses, target, enabled, created_at, updated_at, queries)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         "#,
         id.0,
         values.category,
@@ -91,7 +97,8 @@ pub async fn insert(
         values.file_accesses,
         values.target,
         values.enabled,
-        now
+        now,
+        &values.queries
     )
     .execute(conn)
     .await?;
@@ -111,7 +118,7 @@ pub async fn update(
     let done = sqlx::query!(
         r#"
         UPDATE file_paths SET category = $2, globs = $3, exclude_globs = $4, file_accesses = $5, target = $6, enabled = $7,
-            updated_at = $8
+            updated_at = $8, queries = $9
         WHERE id = $1
         "#,
         id.0,
@@ -121,7 +128,8 @@ pub async fn update(
         values.file_accesses,
         values.target,
         values.enabled,
-        now
+        now,
+        &values.queries
     )
     .execute(conn)
     .await?;

@@ -1,5 +1,7 @@
 //! Scheduled queries as people edit them: those of a pack, and those that stand in the schedule itself.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::{PackId, QueryId};
 use serde::Serialize;
@@ -27,6 +29,8 @@ pub struct QueryRecord {
     pub removed: bool,
     /// May the watchdog denylist it?
     pub denylist: bool,
+    /// Run at once when osqueryd starts, in the order of these numbers.
+    pub startup_priority: Option<i32>,
     /// osquery's own condition.
     pub platform: String,
     /// Lowest osquery version.
@@ -55,6 +59,7 @@ pub struct QueryValues {
     pub snapshot: bool,
     pub removed: bool,
     pub denylist: bool,
+    pub startup_priority: Option<i32>,
     pub platform: String,
     pub version: String,
     pub shard: Option<i16>,
@@ -73,14 +78,38 @@ pub async fn list(conn: &mut Conn, pack: Option<PackId>) -> Result<Vec<QueryReco
     Ok(sqlx::query_as!(
         QueryRecord,
         r#"
-        SELECT id, pack_id, name, sql, interval_seconds, snapshot, removed, denylist, platform, version, shard, description,
-            value, target, extra, enabled
+        SELECT id, pack_id, name, sql, interval_seconds, snapshot, removed, denylist, startup_priority, platform, version,
+            shard, description, value, target, extra, enabled
         FROM queries WHERE pack_id IS NOT DISTINCT FROM $1 ORDER BY lower(name), name
         "#,
         pack.map(|id| id.0)
     )
     .fetch_all(conn)
     .await?)
+}
+
+/// The queries of all packs, by pack, each in name order.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_packed(conn: &mut Conn) -> Result<HashMap<Uuid, Vec<QueryRecord>>> {
+    let all = sqlx::query_as!(
+        QueryRecord,
+        r#"
+        SELECT id, pack_id, name, sql, interval_seconds, snapshot, removed, denylist, startup_priority, platform, version,
+            shard, description, value, target, extra, enabled
+        FROM queries WHERE pack_id IS NOT NULL ORDER BY lower(name), name
+        "#
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut by_pack: HashMap<Uuid, Vec<QueryRecord>> = HashMap::new();
+    for query in all {
+        if let Some(pack) = query.pack_id {
+            by_pack.entry(pack).or_default().push(query);
+        }
+    }
+    Ok(by_pack)
 }
 
 /// One query.
@@ -91,8 +120,8 @@ pub async fn find(conn: &mut Conn, id: QueryId) -> Result<Option<QueryRecord>> {
     Ok(sqlx::query_as!(
         QueryRecord,
         r#"
-        SELECT id, pack_id, name, sql, interval_seconds, snapshot, removed, denylist, platform, version, shard, description,
-            value, target, extra, enabled
+        SELECT id, pack_id, name, sql, interval_seconds, snapshot, removed, denylist, startup_priority, platform, version,
+            shard, description, value, target, extra, enabled
         FROM queries WHERE id = $1
         "#,
         id.0
@@ -115,8 +144,8 @@ pub async fn insert(
     sqlx::query!(
         r#"
         INSERT INTO queries (id, pack_id, name, sql, interval_seconds, snapshot, removed, denylist, platform, version, shard,
-            description, value, target, extra, enabled, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)
+            description, value, target, extra, enabled, created_at, updated_at, startup_priority)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17, $18)
         "#,
         id.0,
         pack.map(|id| id.0),
@@ -134,7 +163,8 @@ pub async fn insert(
         values.target,
         values.extra,
         values.enabled,
-        now
+        now,
+        values.startup_priority
     )
     .execute(conn)
     .await?;
@@ -154,7 +184,8 @@ pub async fn update(
     let done = sqlx::query!(
         r#"
         UPDATE queries SET name = $2, sql = $3, interval_seconds = $4, snapshot = $5, removed = $6, denylist = $7, platform = $8,
-            version = $9, shard = $10, description = $11, value = $12, target = $13, extra = $14, enabled = $15, updated_at = $16
+            version = $9, shard = $10, description = $11, value = $12, target = $13, extra = $14, enabled = $15, updated_at = $16,
+            startup_priority = $17
         WHERE id = $1
         "#,
         id.0,
@@ -172,7 +203,8 @@ pub async fn update(
         values.target,
         values.extra,
         values.enabled,
-        now
+        now,
+        values.startup_priority
     )
     .execute(conn)
     .await?;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ostiary_domain::node::NodeFacts;
-use ostiary_domain::node_config::{MAX_BYTES, Parts, to_bytes};
+use ostiary_domain::node_config::{MAX_BYTES, Parts, Written};
 use ostiary_store::{Conn, config_parts, node_lists};
 
 use crate::error::{Error, Result};
@@ -36,8 +36,9 @@ fn too_large<'a>(
 ) -> Option<(usize, &'a str)> {
     let mut seen = HashSet::new();
     for node in nodes {
-        if seen.insert(parts.selection(node)) {
-            let size = to_bytes(&parts.assemble(node)).len();
+        let selection = parts.select(node);
+        if seen.insert(selection.clone()) {
+            let size = Written::of(&parts.assemble_selection(&selection)).size();
             if size > MAX_BYTES {
                 return Some((size, &node.name));
             }

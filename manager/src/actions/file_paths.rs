@@ -50,6 +50,7 @@ fn validate(draft: &FilePathDraft) -> Result<FilePathValues> {
     let values = FilePathValues {
         category: check.name("category", &draft.category, 100),
         globs: lines(&check.text("globs", &draft.globs, 50_000)),
+        queries: Vec::new(),
         exclude_globs: lines(&check.text("exclude_globs", &draft.exclude_globs, 50_000)),
         file_accesses: draft.file_accesses,
         target: check.target("target", &draft.target),

@@ -29,6 +29,8 @@ pub struct QueryDraft {
     pub kind: String,
     /// May the watchdog denylist it?
     pub denylist: bool,
+    /// Run at once when osqueryd starts, in the order of these numbers; empty for no.
+    pub startup_priority: String,
     /// osquery's own condition.
     pub platform: String,
     /// Lowest osquery version.
@@ -58,6 +60,10 @@ impl From<&QueryRecord> for QueryDraft {
             interval_seconds: query.interval_seconds.to_string(),
             kind: kind.to_owned(),
             denylist: query.denylist,
+            startup_priority: query
+                .startup_priority
+                .map(|priority| priority.to_string())
+                .unwrap_or_default(),
             platform: query.platform.clone(),
             version: query.version.clone(),
             shard: query
@@ -94,6 +100,9 @@ async fn validate(
         snapshot: draft.kind == "snapshot",
         removed: draft.kind != "differential_added",
         denylist: draft.denylist,
+        startup_priority: check
+            .optional_number("startup_priority", &draft.startup_priority, 0, 1_000_000)
+            .and_then(|priority| i32::try_from(priority).ok()),
         platform: check.platform(&draft.platform),
         version: check.version(&draft.version),
         shard: check.shard(&draft.shard),

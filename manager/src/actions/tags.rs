@@ -211,6 +211,13 @@ async fn users_of(conn: &mut Conn, tag: &str) -> Result<Vec<String>> {
             .filter(|option| names(&option.target))
             .map(|option| format!("option {}", option.name)),
     );
+    users.extend(
+        parts
+            .sections
+            .iter()
+            .filter(|section| names(&section.target))
+            .map(|section| format!("section {}/{}", section.key, section.name)),
+    );
     let rules = rule_edits::list(conn).await?;
     users.extend(
         rules

@@ -21,6 +21,7 @@ fn draft(fields: &Fields) -> QueryDraft {
         interval_seconds: fields.owned("interval_seconds"),
         kind: fields.owned("kind"),
         denylist: fields.is_on("denylist"),
+        startup_priority: fields.owned("startup_priority"),
         platform: fields.owned("platform"),
         version: fields.owned("version"),
         shard: fields.owned("shard"),

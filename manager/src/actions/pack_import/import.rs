@@ -394,6 +394,7 @@ impl Import<'_> {
             let values = FilePathValues {
                 category: path.category.clone(),
                 globs: path.globs.clone(),
+                queries: found.map_or_else(Vec::new, |found| found.values.queries.clone()),
                 exclude_globs: path.exclude_globs.clone(),
                 file_accesses: path.file_accesses,
                 target: found.filter(|_| keeps_target).map_or_else(

@@ -24,6 +24,7 @@ pub(super) fn query_values(
         snapshot: query.snapshot,
         removed: query.removed,
         denylist: query.denylist,
+        startup_priority: known.and_then(|known| known.startup_priority),
         platform: query.platform.clone(),
         version: query.version.clone(),
         shard: query.shard.map(i16::from),

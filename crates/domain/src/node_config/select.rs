@@ -1,0 +1,108 @@
+//! Which parts a node gets. Nodes with equal selections get equal documents, so a document is assembled once per selection.
+
+use super::{FilePath, LeftoverKind, Parts};
+use crate::node::NodeFacts;
+use crate::osquery::OsqueryVersion;
+
+/// A node's share of some [`Parts`]: a bit for each part, and what of its version matters. Means nothing for other parts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Selection {
+    bits: Vec<u64>,
+    /// How the document is written.
+    pub family: VersionFamily,
+}
+
+/// Versions of osquery between which documents differ. As few as can be: each may double the number of distinct documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionFamily {
+    /// Before 5.0, or not known yet: `blacklist` is written beside `denylist`. 2.11 to 4.3 know only the first, 4.4 on the second;
+    /// each ignores the other.
+    BeforeFive,
+    /// 5.0 and later, which know `denylist` only.
+    FromFive,
+}
+
+impl VersionFamily {
+    /// The family of a version as nodes report it.
+    #[must_use]
+    pub fn of(version: &str) -> Self {
+        match version.parse::<OsqueryVersion>() {
+            Ok(version) if version >= OsqueryVersion::new(5, 0, 0) => Self::FromFive,
+            _ => Self::BeforeFive,
+        }
+    }
+}
+
+impl Parts {
+    /// A node's share.
+    #[must_use]
+    pub fn select(&self, node: &NodeFacts) -> Selection {
+        let chosen = (self.packs.iter())
+            .map(|pack| pack.enabled && pack.target.matches(node))
+            .chain((self.queries.iter()).map(|query| query.enabled && query.target.matches(node)))
+            .chain((self.file_paths.iter()).map(|path| path.enabled && path.target.matches(node)))
+            .chain((self.decorators.iter()).map(|each| each.enabled && each.target.matches(node)))
+            .chain((self.options.iter()).map(|option| option.target.matches(node)))
+            .chain((self.sections.iter()).map(|each| each.enabled && each.target.matches(node)))
+            .chain((self.leftovers.iter()).map(|leftover| leftover.target.matches(node)));
+        let mut bits = Vec::new();
+        for (index, chosen) in chosen.enumerate() {
+            if index % 64 == 0 {
+                bits.push(0);
+            }
+            bits[index / 64] |= u64::from(chosen) << (index % 64);
+        }
+        Selection {
+            bits,
+            family: if self.depends_on_version() {
+                VersionFamily::of(&node.osquery_version)
+            } else {
+                VersionFamily::FromFive
+            },
+        }
+    }
+
+    /// Is there anything at all that is written differently for different versions?
+    fn depends_on_version(&self) -> bool {
+        let packed = (self.packs.iter().filter(|pack| pack.enabled)).flat_map(|pack| &pack.queries);
+        (self.queries.iter().chain(packed)).any(|query| query.enabled && !query.denylist)
+    }
+
+    /// The parts that a selection chooses, in the order in which [`select`](Self::select) looked at them.
+    pub(super) fn chosen(&self, selection: &Selection) -> Chosen<'_> {
+        let mut index = 0;
+        let mut next = || {
+            let bit = selection.bits.get(index / 64).unwrap_or(&0) >> (index % 64) & 1 == 1;
+            index += 1;
+            bit
+        };
+        Chosen {
+            packs: self.packs.iter().filter(|_| next()).collect(),
+            queries: self.queries.iter().filter(|_| next()).collect(),
+            file_paths: self.file_paths.iter().map(|path| (path, next())).collect(),
+            decorators: self.decorators.iter().filter(|_| next()).collect(),
+            options: self.options.iter().filter(|_| next()).collect(),
+            sections: self.sections.iter().filter(|_| next()).collect(),
+            leftovers: self
+                .leftovers
+                .iter()
+                .filter(|_| next())
+                .map(|leftover| (leftover.kind, leftover.name.as_str()))
+                .collect(),
+            family: selection.family,
+        }
+    }
+}
+
+/// What a selection chooses.
+pub(super) struct Chosen<'a> {
+    pub(super) packs: Vec<&'a super::Pack>,
+    pub(super) queries: Vec<&'a super::Query>,
+    /// All of them: of those that are not chosen nodes may carry the exclusions.
+    pub(super) file_paths: Vec<(&'a FilePath, bool)>,
+    pub(super) decorators: Vec<&'a super::Decorator>,
+    pub(super) options: Vec<&'a super::ConfigOption>,
+    pub(super) sections: Vec<&'a super::Section>,
+    pub(super) leftovers: Vec<(LeftoverKind, &'a str)>,
+    pub(super) family: VersionFamily,
+}
