@@ -3,10 +3,13 @@
 //! **Invariant I1:** nothing here does I/O, is async, asks the time or rolls dice. Functions take `now`; ids come from outside.
 //!
 //! A tour: [`osquery`] is the wire, verbatim. [`enrollment`] decides who a machine is, [`node_config`] what it is sent, by
-//! [`target`]; [`live_query`] what it is asked besides. What it reports is decoded by [`log`], freed of repetitions by
+//! [`target`]; [`live_query`] what it is asked besides, [`carve`] which files it may
+//! hand over. What it reports is decoded by [`log`], freed of repetitions by
 //! [`fingerprint`], kept as what holds now by [`present`] and judged by [`rule`]; a match becomes a [`finding`].
 
+pub mod carve;
 pub mod clock;
+pub mod cut_off;
 pub mod enrollment;
 pub mod finding;
 pub mod fingerprint;
@@ -17,5 +20,7 @@ pub mod node;
 pub mod node_config;
 pub mod osquery;
 pub mod present;
+pub mod revision;
+pub mod rollout;
 pub mod rule;
 pub mod target;

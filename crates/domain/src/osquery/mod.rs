@@ -5,17 +5,20 @@
 //! What the lines of a log *mean* is decided in [`crate::log`], not here.
 
 mod answer;
+mod carve;
 mod columns;
 mod config;
 mod distributed;
 mod enroll;
 mod json;
 mod log;
+mod log_reader;
 pub mod pack_file;
 mod sanitise;
 mod version;
 
 pub use answer::{Accepted, EnrollAccepted, EnrollRefused, NodeInvalid, Refused};
+pub use carve::{BlockStored, CarveBlock, CarveRequestError, CarveStart, CarveStarted};
 pub use columns::Columns;
 pub use config::ConfigRequest;
 pub use distributed::{
@@ -26,5 +29,6 @@ pub use enroll::{DEFAULT_SECRET_KEY, EnrollRequest};
 pub use json::RequestError;
 pub(crate) use json::{Text, integer_of, object_members, text_of, unsigned_of};
 pub use log::{LogEnvelope, LogType};
+pub use log_reader::{Data, Lines, LogHead, LogReader};
 pub use sanitise::{Sanitised, sanitise};
 pub use version::{OsqueryVersion, VersionError};
