@@ -1,0 +1,120 @@
+//! Who is among the first: positions and thresholds.
+
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::ids::NodeId;
+use crate::node::NodeFacts;
+use crate::node_config::{Parts, Selection, to_bytes};
+
+/// The threshold below which every position lies.
+pub const EVERYBODY: i64 = i64::MAX;
+
+/// Where a node stands in a roll-out: from 0 to below [`EVERYBODY`], evenly spread, and another in every roll-out, so that not the
+/// same nodes are always the first.
+#[must_use]
+pub fn position(rollout: Uuid, node: NodeId) -> i64 {
+    let hash = Sha256::new()
+        .chain_update(rollout.as_bytes())
+        .chain_update(node.0.as_bytes())
+        .finalize();
+    let bytes = hash.first_chunk::<8>().expect("SHA-256 has 32 bytes");
+    // Two bits less than 64: never negative, never EVERYBODY.
+    (u64::from_be_bytes(*bytes) >> 2).cast_signed()
+}
+
+/// The threshold up to which `share` percent of these nodes lie, at least one. Of `candidates` (nodes that check in, and for which
+/// something changes) it is measured; without any it is measured of nobody, and the smallest share of all positions is taken.
+#[must_use]
+pub fn threshold(rollout: Uuid, candidates: &[NodeId], share: i16) -> i64 {
+    if share >= 100 {
+        return EVERYBODY;
+    }
+    let share = usize::try_from(share.max(0)).unwrap_or(0);
+    let mut positions: Vec<i64> = candidates
+        .iter()
+        .map(|node| position(rollout, *node))
+        .collect();
+    positions.sort_unstable();
+    let count = (positions.len() * share).div_ceil(100).max(1);
+    match positions.get(count - 1) {
+        Some(last) => *last,
+        None => (1_i64 << 62) / 100 * i64::try_from(share).unwrap_or(0),
+    }
+}
+
+/// The nodes that would get another document by `after` than by `before`. Both are [`sorted`](Parts::sorted).
+#[must_use]
+pub fn changed_nodes<'n>(
+    before: &Parts,
+    after: &Parts,
+    nodes: impl IntoIterator<Item = (NodeId, &'n NodeFacts)>,
+) -> Vec<NodeId> {
+    let mut known: HashMap<(Selection, Selection), bool> = HashMap::new();
+    let changed = nodes.into_iter().filter(|(_, facts)| {
+        let selections = (before.select(facts), after.select(facts));
+        *known.entry(selections).or_insert_with(|| {
+            to_bytes(&before.assemble(facts)) != to_bytes(&after.assemble(facts))
+        })
+    });
+    changed.map(|(id, _)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(count: u128) -> Vec<NodeId> {
+        (0..count)
+            .map(|n| NodeId(Uuid::from_u128(n * 7919)))
+            .collect()
+    }
+
+    fn inside(rollout: Uuid, nodes: &[NodeId], threshold: i64) -> Vec<NodeId> {
+        let first = |node: &&NodeId| position(rollout, **node) <= threshold;
+        nodes.iter().filter(first).copied().collect()
+    }
+
+    #[test]
+    fn a_stage_holds_its_share_and_at_least_one_node() {
+        let rollout = Uuid::from_u128(42);
+        for (count, share, expected) in [
+            (1000, 1, 10),
+            (1000, 10, 100),
+            (1000, 100, 1000),
+            (1001, 1, 11),
+            (5, 1, 1),
+            (1, 1, 1),
+            (1, 10, 1),
+        ] {
+            let nodes = nodes(count);
+            let threshold = threshold(rollout, &nodes, share);
+            assert_eq!(
+                inside(rollout, &nodes, threshold).len(),
+                expected,
+                "{share} % of {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn later_stages_hold_the_earlier_ones_and_other_rollouts_begin_elsewhere() {
+        let nodes = nodes(500);
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let first = inside(one, &nodes, threshold(one, &nodes, 2));
+        let second = inside(one, &nodes, threshold(one, &nodes, 20));
+        assert!(first.iter().all(|node| second.contains(node)));
+        assert_ne!(first, inside(other, &nodes, threshold(other, &nodes, 2)));
+    }
+
+    #[test]
+    fn without_candidates_few_positions_are_inside() {
+        let rollout = Uuid::from_u128(3);
+        let late = nodes(2000);
+        let share = inside(rollout, &late, threshold(rollout, &[], 10)).len();
+        assert!((150..=250).contains(&share), "{share}");
+        assert!(position(rollout, late[0]) < EVERYBODY);
+    }
+}
