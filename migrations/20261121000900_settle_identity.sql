@@ -168,10 +168,6 @@ GRANT SELECT ON node_changes TO ostiary_api;
 GRANT INSERT ON node_conflicts TO ostiary_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON node_conflicts TO ostiary_manager;
 GRANT SELECT, INSERT, UPDATE ON node_merges TO ostiary_manager;
--- What a merge takes along.
-GRANT UPDATE (node_id) ON present_rows, post_fingerprints, pending, live_query_tasks TO ostiary_manager;
-GRANT INSERT, UPDATE ON node_checkins TO ostiary_manager;
-GRANT UPDATE, DELETE ON node_configs TO ostiary_manager;
 GRANT SELECT, UPDATE (history_moved_at) ON node_merges TO ostiary_worker;
 
 -- Moves the oldest part of a merged node's history to the node that it became; gives the number of tuples. Nobody may change events
@@ -203,3 +199,61 @@ END
 $$;
 REVOKE ALL ON FUNCTION move_history(uuid, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION move_history(uuid, interval) TO ostiary_worker;
+
+-- Gives everything that belongs to one node to another, except events, status logs and unreadable data (move_history). The node itself
+-- stays, bare. What is kept once per node is that of the living one. Tables that refer to nodes are found by their foreign keys: one
+-- that a later migration adds is taken along, too; of two rows that cannot stand side by side the kept node's stays. Gives the number
+-- of rows by table.
+CREATE FUNCTION merge_nodes(gone uuid, kept uuid, gone_is_living boolean) RETURNS TABLE (table_name text, rows_moved bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    loser uuid := CASE WHEN gone_is_living THEN kept ELSE gone END;
+    winner uuid := CASE WHEN gone_is_living THEN gone ELSE kept END;
+    child record;
+    place tid;
+BEGIN
+    IF gone = kept THEN
+        RAISE EXCEPTION 'a node cannot be merged into itself';
+    END IF;
+    DELETE FROM node_checkins WHERE node_id = loser AND EXISTS (SELECT FROM node_checkins WHERE node_id = winner);
+    DELETE FROM node_configs WHERE node_id = loser AND EXISTS (SELECT FROM node_configs WHERE node_id = winner);
+    DELETE FROM present_rows p
+    WHERE node_id = loser AND EXISTS (SELECT FROM present_rows o WHERE o.node_id = winner AND o.query_name_id = p.query_name_id);
+    DELETE FROM node_conflicts WHERE node_id IN (gone, kept) AND other_id IN (gone, kept);
+    UPDATE live_queries SET node_ids = array_replace(node_ids, gone, kept) WHERE gone = ANY (node_ids);
+
+    FOR child IN
+        SELECT c.conrelid::regclass AS name, a.attname AS column_name
+        FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+        WHERE c.contype = 'f' AND c.confrelid = 'nodes'::regclass AND cardinality(c.conkey) = 1 AND c.conparentid = 0
+        ORDER BY 1, 2
+    LOOP
+        table_name := child.name::text;
+        rows_moved := 0;
+        FOR place IN EXECUTE format('SELECT ctid FROM %s WHERE %I = $1', child.name, child.column_name) USING gone LOOP
+            BEGIN
+                EXECUTE format('UPDATE %s SET %I = $2 WHERE ctid = $1', child.name, child.column_name) USING place, kept;
+                rows_moved := rows_moved + 1;
+            EXCEPTION WHEN unique_violation OR check_violation THEN
+                NULL;
+            END;
+        END LOOP;
+        RETURN NEXT;
+    END LOOP;
+
+    table_name := 'present_rows';
+    UPDATE present_rows SET node_id = kept WHERE node_id = gone;
+    GET DIAGNOSTICS rows_moved = ROW_COUNT;
+    RETURN NEXT;
+    table_name := 'post_fingerprints';
+    UPDATE post_fingerprints SET node_id = kept WHERE node_id = gone;
+    GET DIAGNOSTICS rows_moved = ROW_COUNT;
+    RETURN NEXT;
+    table_name := 'pending';
+    UPDATE pending SET node_id = kept WHERE node_id = gone;
+    GET DIAGNOSTICS rows_moved = ROW_COUNT;
+    RETURN NEXT;
+END
+$$;
+REVOKE ALL ON FUNCTION merge_nodes(uuid, uuid, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION merge_nodes(uuid, uuid, boolean) TO ostiary_manager;
