@@ -172,7 +172,7 @@ async fn write(conn: &mut Conn, noted: &Noted, now: DateTime<Utc>) -> ostiary_st
         node_keys::note_used(conn, &noted.keys).await?;
     }
     for document in noted.documents.values() {
-        let text = std::str::from_utf8(&document.bytes).expect("serde_json writes UTF-8");
+        let text = std::str::from_utf8(&document.plain).expect("serde_json writes UTF-8");
         configs::put_document(conn, &document.hash, text, now).await?;
     }
     let fetched: Vec<_> = noted

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ostiary_domain::ids::NodeId;
-use ostiary_domain::node_config::{self, MAX_BYTES, Parts, Selection};
+use ostiary_domain::node_config::{MAX_BYTES, Parts, Selection, Written};
 use ostiary_store::configs::DocumentHash;
 use ostiary_store::node_keys::KnownNode;
 use ostiary_store::{Db, config_parts};
@@ -14,11 +14,29 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 
-/// A document as nodes get it.
+/// A document as nodes get it, in both forms.
 #[derive(Debug)]
 pub(crate) struct Document {
-    pub(crate) bytes: Bytes,
+    /// For nodes that send no etag, and what is stored: either form names the same content.
+    pub(crate) plain: Bytes,
+    with_etag: Bytes,
+    etag: String,
+    /// Of the plain form.
     pub(crate) hash: DocumentHash,
+}
+
+impl Document {
+    /// What answers a node that holds the document of this etag, or that knows nothing of etags (`None`).
+    ///
+    /// **Invariant:** `{"etag":"ok"}` goes only to a node that sent the very etag of this document. An older client would apply it as
+    /// its config and lose its whole schedule; but it sends none, and nobody can have this one without having been sent it.
+    pub(crate) fn answer_to(&self, etag: Option<&str>) -> Bytes {
+        match etag {
+            None => self.plain.clone(),
+            Some(known) if known == self.etag => Bytes::from_static(br#"{"etag":"ok"}"#),
+            Some(_) => self.with_etag.clone(),
+        }
+    }
 }
 
 /// The documents of the present generation.
@@ -89,15 +107,17 @@ impl Loaded {
         if let Some(document) = documents.get(&selection) {
             return Ok(document.clone());
         }
-        let bytes = node_config::to_bytes(&self.parts.assemble_selection(&selection));
-        if bytes.len() > MAX_BYTES {
+        let written = Written::of(&self.parts.assemble_selection(&selection));
+        if written.size() > MAX_BYTES {
             // A node that gets it has dropped its schedule before it refuses: better that it keeps what it has.
-            tracing::error!(node.id = %node.id, bytes = bytes.len(), "the node's config is too large and is not sent");
+            tracing::error!(node.id = %node.id, bytes = written.size(), "the node's config is too large and is not sent");
             return Err(Error::Internal);
         }
-        let hash = Sha256::digest(&bytes).into();
+        let hash = Sha256::digest(&written.plain).into();
         let document = Arc::new(Document {
-            bytes: bytes.into(),
+            plain: written.plain.into(),
+            with_etag: written.with_etag.into(),
+            etag: written.etag,
             hash,
         });
         documents.insert(selection, document.clone());

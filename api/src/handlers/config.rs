@@ -21,7 +21,7 @@ pub(crate) async fn config(State(app): State<App>, request: Request) -> Result<R
     app.checkins.note_fetched(node.id, &document, now);
     Ok((
         [(header::CONTENT_TYPE, "application/json")],
-        document.bytes.clone(),
+        document.answer_to(request.etag.as_deref()),
     )
         .into_response())
 }

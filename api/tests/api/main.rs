@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod carves;
 mod endpoints;
+mod etag;
 mod moving;
 mod support;
 mod tls;

@@ -40,6 +40,8 @@ counters! {
     node_invalid,
     /// Configs that were taken and differed from the one before.
     configs_changed,
+    /// Answers that the etag of the config in force still holds.
+    configs_unchanged,
     /// Runs of scheduled queries.
     queries_run,
     /// Live queries that were executed.

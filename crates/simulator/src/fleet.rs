@@ -1,5 +1,6 @@
 //! A running fleet and what can be told to it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use crate::ledger::Ledger;
 use crate::misbehave::{Misbehaviour, is_chosen};
 use crate::node::Node;
 use crate::settings::Settings;
+use crate::value::Columns;
 
 /// How often databases are written.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
@@ -282,6 +284,27 @@ impl Fleet {
     /// When there is no such node.
     pub fn counts(&self, node: usize) -> Result<Counts, NoSuchNode> {
         Ok(self.node(node)?.counters.now())
+    }
+
+    /// Rows of the latest run of each scheduled query of a node, by the query's name; values as text, before any escaping. Evented
+    /// queries are left out. It is what a server should hold as soon as it has heard everything.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn last_rows(
+        &self,
+        node: usize,
+    ) -> Result<BTreeMap<String, Vec<BTreeMap<String, String>>>, NoSuchNode> {
+        let texts = |row: &Columns| {
+            row.iter()
+                .map(|(name, value)| (name.clone(), value.text()))
+                .collect()
+        };
+        let state = self.node(node)?.state();
+        let rows = state.last_rows.iter();
+        Ok(rows
+            .map(|(name, rows)| (name.clone(), rows.iter().map(texts).collect()))
+            .collect())
     }
 
     /// What all nodes did.

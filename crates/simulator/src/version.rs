@@ -34,6 +34,11 @@ impl Version {
         self >= Version(5, 23, 0)
     }
 
+    /// The config request carries the etag of the document in memory (merged after 5.23.1, osquery #9033).
+    pub fn sends_etag(self) -> bool {
+        self >= Version(5, 24, 0)
+    }
+
     /// A failed log post is followed by period × n² of silence (from 5.12.0).
     pub fn backs_off(self) -> bool {
         self >= Version(5, 12, 0)

@@ -577,3 +577,66 @@ async fn clones_share_hardware_but_not_a_database_and_some_nodes_compress() {
     assert!(fleet.drain(Duration::from_secs(10)).await);
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn a_new_node_keeps_the_etag_of_its_config_until_it_restarts_and_an_old_one_knows_none() {
+    let document = schedule(&[("info", "SELECT version FROM osquery_info", true)]);
+    let host = Host::start(move |seen, _| {
+        let sent = seen.json();
+        match (seen.path.as_str(), sent["etag"].as_str()) {
+            ("/config", Some("e1")) => Reply::Body(r#"{"etag":"ok"}"#.to_owned()),
+            ("/config", Some(_)) => {
+                let mut document = document.clone();
+                document["etag"] = "e1".into();
+                Reply::Body(document.to_string())
+            }
+            _ => plain(seen, &document),
+        }
+    })
+    .await;
+    let mut settings = host.settings();
+    settings.versions = vec![Version(5, 24, 0), Version(5, 23, 1)];
+    settings.config_refresh = 1;
+    let fleet = Fleet::builder(settings)
+        .nodes(2)
+        .start()
+        .await
+        .expect("a fleet");
+    let etags = |host: &Host| -> Vec<Option<String>> {
+        host.of("/config")
+            .iter()
+            .filter(|seen| seen.user_agent == "osquery/5.24.0")
+            .map(|seen| seen.json()["etag"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let known = Some("e1".to_owned());
+    until("two answers that nothing changed", || {
+        fleet.totals().configs_unchanged >= 2
+    })
+    .await;
+    assert_eq!(
+        etags(&host)[..3],
+        [Some(String::new()), known.clone(), known]
+    );
+    let old: Vec<_> = (host.of("/config").into_iter())
+        .filter(|seen| seen.user_agent == "osquery/5.23.1")
+        .map(|seen| seen.json())
+        .collect();
+    assert!(!old.is_empty() && old.iter().all(|sent| sent.get("etag").is_none()));
+    assert_eq!(
+        fleet.totals().configs_changed,
+        2,
+        "one document for each node"
+    );
+    let before = host.of("/config").len();
+    fleet.restart(0).expect("a node");
+    until("a full document after the restart", || {
+        etags(&host)
+            .iter()
+            .skip(1)
+            .any(|etag| etag.as_deref() == Some(""))
+    })
+    .await;
+    assert!(host.of("/config").len() > before);
+    fleet.stop().await;
+}

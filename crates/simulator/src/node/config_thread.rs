@@ -47,10 +47,26 @@ impl Node {
 
     /// Fetches a config and applies it; whether that worked.
     pub(super) async fn fetch_config(&self, client: &mut Client) -> bool {
-        let body = |key: &str| self.written(&json!({"node_key": key}));
+        let etag = self
+            .version
+            .sends_etag()
+            .then(|| self.state().config_etag.clone());
+        let body = |key: &str| match &etag {
+            Some(etag) => self.written(&json!({"node_key": key, "etag": etag})),
+            None => self.written(&json!({"node_key": key})),
+        };
         let path = self.settings.endpoints.config.clone();
         match self.ask_repeatedly(client, &path, ATTEMPTS, body).await {
             Some(document) => {
+                let word = document.get("etag").and_then(Json::as_str);
+                // Without an etag of its own a node cannot tell this from a config that is empty but for one key.
+                if etag.is_some_and(|etag| !etag.is_empty()) && word == Some("ok") {
+                    add(&self.counters.configs_unchanged, 1);
+                    return true;
+                }
+                if self.version.sends_etag() {
+                    self.state().config_etag = word.unwrap_or_default().to_owned();
+                }
                 self.apply_config(&document);
                 true
             }

@@ -94,6 +94,9 @@ impl Node {
             .into_iter()
             .map(|row| row.into_iter().collect())
             .collect();
+        if !evented {
+            state.last_rows.insert(query.name.clone(), rows.clone());
+        }
         let epoch = state.number("schedule_epoch", 0);
         let lines = if query.snapshot {
             self.write(state, now, |writer| {

@@ -23,7 +23,7 @@ use crate::lines::{Line, Writer};
 use crate::misbehave::{Misbehaviour, clock_error};
 use crate::settings::Settings;
 use crate::tables::{Host, Runs};
-use crate::value::{Row, raw_byte};
+use crate::value::{Columns, Row, raw_byte};
 use crate::version::Version;
 
 /// A node, shared by its threads.
@@ -52,8 +52,12 @@ pub(crate) struct State {
     pub(crate) misbehaviours: BTreeSet<Misbehaviour>,
     pub(super) skew: i64,
     pub(super) config: Config,
+    /// The etag that came with the config in force; in memory only, as osqueryd keeps it.
+    pub(super) config_etag: String,
     pub(super) options: Map<String, Json>,
     pub(super) runs: BTreeMap<String, Runs>,
+    /// Rows of the latest run of each query that is not evented: what the server should know of it by now.
+    pub(crate) last_rows: BTreeMap<String, Vec<Columns>>,
     /// Columns of decorators that run at load and at intervals, by their place in the config.
     pub(super) decorations: BTreeMap<usize, Row>,
     pub(super) started: i64,
@@ -123,8 +127,10 @@ impl Node {
             misbehaviours: BTreeSet::new(),
             skew: 0,
             config: Config::default(),
+            config_etag: String::new(),
             options: Map::new(),
             runs: BTreeMap::new(),
+            last_rows: BTreeMap::new(),
             decorations: BTreeMap::new(),
             started: true_time(),
             booted_before: dice.random_range(600..2_000_000),
@@ -200,6 +206,7 @@ impl Node {
         let mut state = self.state();
         state.started = state.now();
         state.config = Config::default();
+        state.config_etag.clear();
         state.options = Map::new();
         state.runs.clear();
         state.decorations.clear();
