@@ -10,11 +10,15 @@
 //! when it refuses.
 
 mod assemble;
+pub mod conditions;
 mod document;
 pub mod flags;
+mod leftover;
 mod parts;
 pub mod section;
+pub mod section_check;
 mod select;
+mod withhold;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +32,4 @@ pub use parts::{
     Section,
 };
 pub use select::{Selection, VersionFamily};
+pub use withhold::TablesOfSql;
