@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostiary-simulator", 1),
     ("ostiary-dev", 1),
     ("ostiary-sql-check", 1),
+    ("ostiary-blobs", 1),
     ("ostiary-api", 2),
     ("ostiary-manager", 2),
     ("ostiary-worker", 2),
@@ -26,6 +27,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("deadpool-redis", "ostiary-queue"),
     ("lettre", "ostiary-outputs"),
     ("rusqlite", "ostiary-sql-check"),
+    ("object_store", "ostiary-blobs"),
     ("minijinja-contrib", "ostiary-manager"),
 ];
 

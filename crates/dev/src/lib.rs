@@ -9,6 +9,7 @@ pub mod mail;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod s3;
 pub mod server;
 pub mod services;
 
