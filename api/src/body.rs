@@ -48,14 +48,14 @@ pub struct Read {
     /// The end of a body that was swallowed beyond the bounds, if it was reached: osqueryd says last who it is.
     pub end: Vec<u8>,
     // The room that the bytes take is given back with them.
-    _room: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 /// A body of more than so many times the bound is not even swallowed.
-const FAR_BEYOND: usize = 8;
+pub(crate) const FAR_BEYOND: usize = 8;
 
 /// How much of the end of a swallowed body is kept, in bytes.
-const END: usize = 4096;
+pub(crate) const END: usize = 4096;
 
 /// Reads a body.
 ///
@@ -88,8 +88,7 @@ pub async fn read(
         },
         swallowed: 0,
         end: Vec::new(),
-        room: room.0.clone(),
-        held: None,
+        held: Held::of(room),
         no_room: false,
     };
     let mut sent = 0;
@@ -158,7 +157,7 @@ pub async fn read(
         },
         bytes: sink.bytes,
         beyond_bounds: beyond,
-        _room: sink.held,
+        _held: sink.held,
     })
 }
 
@@ -170,7 +169,7 @@ fn finish(mut inflate: GzDecoder<Sink>) -> Result<Sink> {
     }
 }
 
-async fn next(body: &mut Body) -> Result<Option<bytes::Bytes>> {
+pub(crate) async fn next(body: &mut Body) -> Result<Option<bytes::Bytes>> {
     while let Some(frame) = body.frame().await {
         match frame.map(http_body_frame_data) {
             Ok(Some(data)) => return Ok(Some(data)),
@@ -193,7 +192,7 @@ fn http_body_frame_data(frame: hyper::body::Frame<bytes::Bytes>) -> Option<bytes
     frame.into_data().ok()
 }
 
-fn is_gzip(headers: &HeaderMap) -> Result<bool> {
+pub(crate) fn is_gzip(headers: &HeaderMap) -> Result<bool> {
     match headers
         .get(header::CONTENT_ENCODING)
         .map(|value| value.to_str().unwrap_or("?").trim())
@@ -209,6 +208,47 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool> {
     }
 }
 
+/// What one body holds of the room.
+#[derive(Debug)]
+pub(crate) struct Held {
+    room: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Small bodies are free: there are never more of them than connections.
+    const FREE: usize = 16 * 1024;
+
+    /// Nothing yet.
+    pub(crate) fn of(room: &Room) -> Self {
+        Self {
+            room: Arc::clone(&room.0),
+            permit: None,
+        }
+    }
+
+    /// Takes room for so many bytes in all; `false` if there is none.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = bytes.saturating_sub(Self::FREE).div_ceil(UNIT);
+        if needed <= held {
+            return true;
+        }
+        let more = u32::try_from(needed - held).unwrap_or(u32::MAX);
+        let Ok(more) = Arc::clone(&self.room).try_acquire_many_owned(more) else {
+            return false;
+        };
+        match &mut self.permit {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+}
+
 /// A buffer that takes only so much.
 struct Sink {
     bytes: Vec<u8>,
@@ -218,8 +258,7 @@ struct Sink {
     swallows: usize,
     swallowed: usize,
     end: Vec<u8>,
-    room: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
+    held: Held,
     no_room: bool,
 }
 
@@ -232,37 +271,13 @@ impl Default for Sink {
             swallows: 0,
             swallowed: 0,
             end: Vec::new(),
-            room: Arc::new(Semaphore::new(0)),
-            held: None,
+            held: Held::of(&Room::new(0)),
             no_room: false,
         }
     }
 }
 
 impl Sink {
-    /// Small bodies are free: there are never more of them than connections.
-    const FREE: usize = 16 * 1024;
-
-    fn make_room(&mut self, bytes: usize) -> bool {
-        let held = self
-            .held
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
-        let needed = bytes.saturating_sub(Self::FREE).div_ceil(UNIT);
-        if needed <= held {
-            return true;
-        }
-        let more = u32::try_from(needed - held).unwrap_or(u32::MAX);
-        let Ok(more) = Arc::clone(&self.room).try_acquire_many_owned(more) else {
-            return false;
-        };
-        match &mut self.held {
-            Some(held) => held.merge(more),
-            none => *none = Some(more),
-        }
-        true
-    }
-
     fn swallow(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.full = true;
         self.swallowed = self.swallowed.saturating_add(bytes.len());
@@ -287,7 +302,7 @@ impl Sink {
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let fits = bytes.len().min(self.bound - self.bytes.len());
-        if !self.make_room(self.bytes.len() + fits) {
+        if !self.held.grow(self.bytes.len() + fits) {
             self.no_room = true;
             return Err(std::io::ErrorKind::OutOfMemory.into());
         }

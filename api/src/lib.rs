@@ -6,6 +6,7 @@
 //!
 //! **Invariant I3:** an answer that osqueryd reads as success means "durably stored"; every failure has a body that it takes for one.
 
+pub mod aliases;
 pub mod app;
 pub mod body;
 mod checkins;
@@ -16,6 +17,7 @@ mod handlers;
 mod ingest;
 mod known_nodes;
 mod live_queries;
+mod log_body;
 mod oversized;
 pub mod router;
 pub mod serve;

@@ -9,7 +9,7 @@ use ostiary_store::live_queries::{self, NewLiveQuery};
 use ostiary_store::node_lists::{self, Cutoffs, NodeFilter};
 use ostiary_store::node_records::{self, NodeRecord};
 use ostiary_store::page::PageRequest;
-use ostiary_store::pending;
+use ostiary_store::{pending, unreadable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -198,7 +198,7 @@ impl World {
             page.after = Some(next);
         }
         let unreadable =
-            event_lists::list_unreadable(&mut conn, Some(node.into()), &first_page()).await;
+            unreadable::list(&mut conn, Some(node.into()), &first_page(), false).await;
         stored.unreadable.extend(
             unreadable
                 .expect("Postgres answers")

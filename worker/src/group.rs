@@ -30,6 +30,8 @@ use crate::writes::{Outcome, Writes};
 
 /// Unreadable lines of a post that are kept one by one; more are kept together.
 const UNREADABLE_LINES: usize = 20;
+/// Of what cannot be understood so much is kept, in bytes.
+const UNREADABLE_MAX: usize = 1 << 20;
 
 /// A longer name is none that an admin gave; an index could not hold it either.
 const LONGEST_NAME: usize = 500;
@@ -263,7 +265,7 @@ pub(crate) fn set_aside(row: &Pending, reason: String) -> NewUnreadable {
         id: new_id(),
         node_id: row.node_id,
         batch_id,
-        log_type,
+        log_type: log_type.into(),
         received_at: row.received_at,
         reason,
         data,
@@ -625,10 +627,10 @@ fn unreadable(post: &ReadPost<'_>, reason: String, bytes: &[u8]) -> NewUnreadabl
         id: new_id(),
         node_id: post.node_id,
         batch_id: Some(post.batch_id),
-        log_type: log_type_name(post.log_type),
+        log_type: log_type_name(post.log_type).into(),
         received_at: post.received_at,
         reason,
-        data: compress(bytes),
+        data: compress(&bytes[..bytes.len().min(UNREADABLE_MAX)]),
     }
 }
 

@@ -58,6 +58,9 @@ pub(crate) async fn distributed_write(
     Ok(Json(Accepted::default()))
 }
 
+/// Of a body that cannot be understood so much is kept, in bytes.
+const KEPT: usize = 1 << 20;
+
 /// The body, ready to be stored.
 struct Write {
     node_key: String,
@@ -129,7 +132,7 @@ async fn not_readable(
         node.id,
         "distributed/write",
         &error.to_string(),
-        log_batches::compress(&read.bytes),
+        log_batches::compress(&read.bytes[..read.bytes.len().min(KEPT)]),
     )
     .await?;
     app.checkins

@@ -6,16 +6,17 @@ use axum::Json;
 use axum::extract::{Request, State};
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::NodeId;
-use ostiary_domain::osquery::{Accepted, LogEnvelope, LogType, RequestError, sanitise};
-use ostiary_store::log_batches::{self, NewBatch, Unreadable};
+use ostiary_domain::osquery::{Accepted, LogHead, LogType};
+use ostiary_store::log_batches::{self, NewBatch};
+use ostiary_store::unreadable::{self, NewUnreadable};
 use ostiary_store::{Db, nodes};
 
-use super::request::{Head, off_thread};
+use super::request::Head;
 use crate::App;
-use crate::body::{self, Bounds, Read};
+use crate::body::Bounds;
 use crate::checkins::Endpoint;
 use crate::error::{Error, Result};
-use crate::oversized::{self, Fragments};
+use crate::log_body::LogBody;
 
 /// Stores one post of a node. Lines are decoded by the worker, not here.
 pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json<Accepted>> {
@@ -24,65 +25,40 @@ pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json
         sent: app.options.log_max_sent_bytes,
         inflated: app.options.log_max_bytes,
     };
-    let read = body::read(&head.headers, body, bounds, &app.room, true).await?;
-    if read.beyond_bounds {
-        let (text, end) = (sanitise(&read.bytes).text, sanitise(&read.end).text);
-        let body = Fragments {
-            head: &text,
-            end: &end,
-        };
-        return too_large(&app, &head, body).await;
+    let post = LogBody::read(&head.headers, body, bounds, &app.room, head.key()).await?;
+    if post.beyond_bounds {
+        return too_large(&app, &head, post).await;
     }
-    let header_key = head.key().map(str::to_owned);
-    let (read, post) = off_thread(read, move |read| {
-        Post::prepare(&read.bytes, header_key.as_deref())
-    })
-    .await?;
-    let post = match post {
-        Ok(post) => post,
-        Err(error) => return not_readable(&app, &head, &read, error).await,
+    let said = match &post.head {
+        Ok(said) => said,
+        Err(_) => return not_readable(&app, &head, post).await,
     };
-    drop(read);
-    let (caller, node) = head.authenticate(&app, &post.node_key).await?;
-    match post.unusable() {
-        None => store(&app, &head, node.id, post.kind, post.data).await?,
-        Some(reason) => keep_unreadable(&app, node.id, &post.log_type, reason, post.data).await?,
+    let (caller, node) = head.authenticate(&app, &said.node_key).await?;
+    match unusable(said) {
+        None => store(&app, &head, node.id, post.kind(), post.data).await?,
+        Some(reason) => {
+            let log_type: String = said.log_type.chars().take(100).collect();
+            let data = match said.data {
+                Some(_) => post.data,
+                None => log_batches::compress(post.beginning(usize::MAX)),
+            };
+            keep_unreadable(&app, node.id, &log_type, reason, data).await?;
+        }
+    }
+    if post.lost > 0 {
+        lose(&app, node.id, post.lost).await?;
     }
     app.oversized.forget(node.id);
     app.checkins.note(&caller, Endpoint::Log, app.clock.now());
     Ok(Json(Accepted::default()))
 }
 
-/// A post, split and compressed.
-struct Post {
-    node_key: String,
-    log_type: String,
-    kind: LogType,
-    has_data: bool,
-    /// The JSON of `data`; all of the post when it has none.
-    data: Vec<u8>,
-}
-
-impl Post {
-    fn prepare(bytes: &[u8], header_key: Option<&str>) -> std::result::Result<Self, RequestError> {
-        let text = sanitise(bytes).text;
-        let envelope = LogEnvelope::split(&text, header_key)?;
-        Ok(Self {
-            node_key: envelope.node_key.clone().into_owned(),
-            log_type: envelope.log_type.chars().take(100).collect(),
-            kind: envelope.kind(),
-            has_data: envelope.data.is_some(),
-            data: log_batches::compress(envelope.data.unwrap_or(&text).as_bytes()),
-        })
-    }
-
-    /// Why no worker can do anything with it.
-    fn unusable(&self) -> Option<&'static str> {
-        match self.kind {
-            LogType::Unknown => Some("unknown log type"),
-            _ if !self.has_data => Some("the post has no data"),
-            LogType::Result | LogType::Status => None,
-        }
+/// Why no worker can do anything with a post.
+fn unusable(said: &LogHead) -> Option<&'static str> {
+    match LogType::parse(&said.log_type) {
+        LogType::Unknown => Some("unknown log type"),
+        _ if said.data.is_none() => Some("the post has no data"),
+        LogType::Result | LogType::Status => None,
     }
 }
 
@@ -119,86 +95,89 @@ pub(super) async fn keep_unreadable(
     app.within_time(async {
         let mut conn = app.db.acquire().await?;
         let (id, received_at) = (new_id(), app.clock.now());
-        let unreadable = Unreadable {
+        let unreadable = NewUnreadable {
             id,
             node_id,
-            log_type,
+            batch_id: None,
+            log_type: log_type.to_owned().into(),
             received_at,
-            reason,
-            data: &data,
+            reason: reason.to_owned(),
+            data,
         };
-        Ok(log_batches::insert_unreadable(&mut conn, &unreadable).await?)
+        Ok(unreadable::insert(&mut conn, &[unreadable]).await?)
     })
     .await
 }
 
-/// The body is whole, but no JSON object, or has no usable key. Newer clients say in a header who they are.
-async fn not_readable(
-    app: &App,
-    head: &Head,
-    read: &Read,
-    error: RequestError,
-) -> Result<Json<Accepted>> {
-    let Some(key) = head.key() else {
-        return Err(error.into());
+/// The body is whole, but no JSON object, or has no usable key. Newer clients say in a header who they are; of older ones the key may
+/// be found beside the data, where some line is malformed beyond telling where it ends.
+async fn not_readable(app: &App, head: &Head, post: LogBody) -> Result<Json<Accepted>> {
+    let Some(key) = head
+        .key()
+        .map(str::to_owned)
+        .or_else(|| post.key_of_malformed())
+    else {
+        return Err(refusal(post));
     };
-    let Ok((caller, node)) = head.authenticate(app, key).await else {
-        return Err(error.into());
+    let Ok((caller, node)) = head.authenticate(app, &key).await else {
+        return Err(refusal(post));
     };
-    keep_unreadable(
-        app,
-        node.id,
-        "log",
-        &error.to_string(),
-        log_batches::compress(&read.bytes),
-    )
-    .await?;
+    let data = log_batches::compress(post.beginning(usize::MAX));
+    let reason = refusal(post).to_string();
+    keep_unreadable(app, node.id, "log", &reason, data).await?;
     app.checkins.note(&caller, Endpoint::Log, app.clock.now());
     Ok(Json(Accepted::default()))
 }
 
+fn refusal(post: LogBody) -> Error {
+    post.head.err().map_or(Error::Internal, Error::from)
+}
+
 /// Refused a few times, for the fault may be passing; then taken as far as it goes, for the node would send it for ever.
-async fn too_large(app: &App, head: &Head, body: Fragments<'_>) -> Result<Json<Accepted>> {
-    let key = body.node_key().or(head.key()).ok_or(Error::TooLarge)?;
-    let (caller, node) = head.authenticate(app, key).await?;
+async fn too_large(app: &App, head: &Head, post: LogBody) -> Result<Json<Accepted>> {
+    let said = post.head.as_ref().ok().map(|said| said.node_key.clone());
+    let key = said
+        .or_else(|| post.key_in_fragments())
+        .or_else(|| head.key().map(str::to_owned))
+        .ok_or(Error::TooLarge)?;
+    let (caller, node) = head.authenticate(app, &key).await?;
     if !app
         .oversized
         .enough(node.id, app.options.oversized_refusals)
     {
         return Err(Error::TooLarge);
     }
-    match oversized::whole_lines(body) {
-        Some((log_type, lines, count)) => {
-            store(
-                app,
-                head,
-                node.id,
-                log_type,
-                log_batches::compress(lines.as_bytes()),
-            )
-            .await?;
-            tracing::warn!(node.id = %node.id, lines = count, "a post was too large: its first lines are stored, the rest is lost");
+    // How many lines there were in all is known only if the body was read to its end; one says "at least".
+    let lost = post.lost.max(1);
+    match post.kind() {
+        kind @ (LogType::Result | LogType::Status) if post.lines > 0 => {
+            tracing::warn!(node.id = %node.id, lines = post.lines, lost, "a post was too large: its first lines are stored, the rest is lost");
+            store(app, head, node.id, kind, post.data).await?;
         }
-        None => {
-            let beginning = &body.head.as_bytes()[..body.head.len().min(64 * 1024)];
+        _ => {
             keep_unreadable(
                 app,
                 node.id,
                 "log",
                 "the post was too large; this is its beginning",
-                log_batches::compress(beginning),
+                log_batches::compress(post.beginning(64 * 1024)),
             )
             .await?;
         }
     }
-    // How many lines the rest had is not known: it was not kept. One says "at least".
-    app.within_time(async {
-        let mut tx = app.db.begin().await?;
-        nodes::add_lines_lost(&mut tx, node.id, 1).await?;
-        Ok(Db::commit(tx).await?)
-    })
-    .await?;
+    lose(app, node.id, lost).await?;
     app.oversized.forget(node.id);
     app.checkins.note(&caller, Endpoint::Log, app.clock.now());
     Ok(Json(Accepted::default()))
+}
+
+/// Counts lines that a node believes delivered and nobody has.
+async fn lose(app: &App, node_id: NodeId, lines: u64) -> Result<()> {
+    app.within_time(async {
+        let mut tx = app.db.begin().await?;
+        let lines = i64::try_from(lines).unwrap_or(i64::MAX);
+        nodes::add_lines_lost(&mut tx, node_id, lines).await?;
+        Ok(Db::commit(tx).await?)
+    })
+    .await
 }

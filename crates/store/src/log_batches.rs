@@ -1,5 +1,7 @@
 //! Log batches: what nodes post, stored whole and compressed, together with the pending work that each of them is.
 
+use std::io::Write as _;
+
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::NodeId;
 use uuid::Uuid;
@@ -24,8 +26,88 @@ pub struct NewBatch {
 /// Compresses the data of a batch (zstd, level 1: logs shrink to a tenth, and an api has better things to do than to look longer).
 #[must_use]
 pub fn compress(data: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(data, 1).expect("zstd compresses anything into a buffer that grows")
+    zstd::bulk::compress(data, 1).expect(IN_MEMORY)
 }
+
+/// Up to this size data is compressed in one go, which writes its size into the frame; in bytes.
+const AT_ONCE: usize = 256 * 1024;
+
+/// Compresses the data of a batch while it arrives, so that no more than the outcome has to be held.
+pub struct Compressor {
+    plain: Vec<u8>,
+    encoder: Option<zstd::stream::write::Encoder<'static, Vec<u8>>>,
+    taken: usize,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor")
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compressor {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            plain: Vec::new(),
+            encoder: None,
+            taken: 0,
+        }
+    }
+
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.taken += bytes.len();
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(bytes).expect(IN_MEMORY);
+            return;
+        }
+        self.plain.extend_from_slice(bytes);
+        if self.plain.len() > AT_ONCE {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect(IN_MEMORY);
+            encoder
+                .write_all(&std::mem::take(&mut self.plain))
+                .expect(IN_MEMORY);
+            self.encoder = Some(encoder);
+        }
+    }
+
+    /// How many bytes were taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// How many bytes are held, about.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.plain.len()
+            + self
+                .encoder
+                .as_ref()
+                .map_or(0, |encoder| encoder.get_ref().len())
+    }
+
+    /// The data, compressed as by [`compress`].
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        match self.encoder {
+            Some(encoder) => encoder.finish().expect(IN_MEMORY),
+            None => compress(&self.plain),
+        }
+    }
+}
+
+const IN_MEMORY: &str = "zstd compresses anything into a buffer that grows";
 
 /// Stores posts, in order, and the pending work of each, in one statement. Gives the ids of the pending rows.
 ///
@@ -100,40 +182,4 @@ pub async fn insert_fact(
         fact
     );
     Ok(id.fetch_one(conn).await?)
-}
-
-/// What could not be understood.
-#[derive(Debug)]
-pub struct Unreadable<'a> {
-    /// Id of the row.
-    pub id: Uuid,
-    /// Of whom.
-    pub node_id: NodeId,
-    /// The wire's name of the log, or the endpoint.
-    pub log_type: &'a str,
-    /// When it came.
-    pub received_at: DateTime<Utc>,
-    /// Why.
-    pub reason: &'a str,
-    /// As it was sent, compressed by [`compress`].
-    pub data: &'a [u8],
-}
-
-/// Keeps what could not be understood.
-///
-/// # Errors
-/// Postgres failed.
-pub async fn insert_unreadable(conn: &mut Conn, unreadable: &Unreadable<'_>) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO unreadable (id, node_id, log_type, received_at, reason, data) VALUES ($1, $2, $3, $4, $5, $6)",
-        unreadable.id,
-        unreadable.node_id.0,
-        unreadable.log_type,
-        unreadable.received_at,
-        unreadable.reason,
-        unreadable.data
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }

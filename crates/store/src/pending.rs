@@ -44,13 +44,18 @@ pub struct Batch {
 #[error("the stored post cannot be decompressed: {0}")]
 pub struct DamagedBatch(String);
 
+/// The largest that the api takes by default, in bytes.
+const LARGEST: u64 = 128 << 20;
+
 impl Batch {
-    /// How large it is when opened, in bytes, as its compression says; 0 if that is damaged.
+    /// How large it is when opened, in bytes, as its compression says; 0 if that is damaged. One that was compressed while it
+    /// arrived says nothing, and may be as large as any.
     #[must_use]
     pub fn opened_len(&self) -> u64 {
         match zstd::zstd_safe::get_frame_content_size(&self.data) {
             Ok(Some(len)) => len,
-            Ok(None) | Err(_) => 0,
+            Ok(None) => LARGEST,
+            Err(_) => 0,
         }
     }
 
@@ -164,6 +169,27 @@ pub async fn lock_nodes(conn: &mut Conn, nodes: &[NodeId]) -> Result<Vec<NodeId>
         .into_iter()
         .map(NodeId)
         .collect())
+}
+
+/// Takes the locks of all these nodes, in sorted order, waiting for who works on them. For people who wait for an answer; workers use
+/// [`lock_nodes`].
+///
+/// # Errors
+/// Postgres failed.
+pub async fn wait_for_nodes(conn: &mut Conn, nodes: &[NodeId]) -> Result<()> {
+    let mut ids: Vec<Uuid> = nodes.iter().map(|node| node.0).collect();
+    ids.sort_unstable();
+    sqlx::query!(
+        r#"
+        SELECT pg_advisory_xact_lock(hashtextextended(node_id::text, $2))
+        FROM unnest($1::uuid[]) AS wanted (node_id)
+        "#,
+        &ids,
+        LOCK_SEED
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(())
 }
 
 /// What of the work of locked nodes may be taken at once.

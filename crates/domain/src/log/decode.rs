@@ -62,16 +62,49 @@ pub enum UnreadableReason {
 }
 
 /// The raw lines of a post. Absent, null and `""` (how osquery before 3.2 wrote an empty array) hold none; anything else
-/// that is no array is taken for one line.
+/// that is no array is taken for one line. In an array that is no JSON as a whole each line is still one.
 #[must_use]
 pub fn split_lines(data: &str) -> Vec<&str> {
     match data.trim() {
         "" | "\"\"" | "null" => Vec::new(),
         data => match serde_json::from_str::<Vec<&RawValue>>(data) {
             Ok(lines) => lines.into_iter().map(RawValue::get).collect(),
-            Err(_) => vec![data],
+            Err(_) => lenient_lines(data),
         },
     }
+}
+
+/// The lines of an array in which something is malformed, told apart by strings and brackets alone.
+fn lenient_lines(data: &str) -> Vec<&str> {
+    let Some(list) = data
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    else {
+        return vec![data];
+    };
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let (mut lines, mut start) = (Vec::new(), 0);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
+                lines.push(&list[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    lines.push(&list[start..]);
+    lines.retain_mut(|line| {
+        *line = line.trim();
+        !line.is_empty()
+    });
+    lines
 }
 
 /// Decodes lines, each by itself. Leave out the lines that were seen before, see [`crate::fingerprint`].

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-const REPLACEMENT: char = '\u{FFFD}';
+const REPLACEMENT: &str = "\u{FFFD}";
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 /// Length of an escape such as `\u00e9`.
 const UNICODE_ESCAPE_LEN: usize = 6;
@@ -21,7 +21,9 @@ pub struct Sanitised<'a> {
 }
 
 /// Replaces invalid UTF-8, NUL (raw or as `\u0000`) and lone surrogate escapes by U+FFFD, in keys and values alike,
-/// and drops a leading byte order mark. Everything else, malformed JSON included, passes unchanged.
+/// and drops a leading byte order mark. What a strict parser would refuse although its meaning is plain is written as JSON has it:
+/// raw control characters inside of strings, and backslashes that begin no escape. Everything else, malformed JSON included, passes
+/// unchanged.
 #[must_use]
 pub fn sanitise(bytes: &[u8]) -> Sanitised<'_> {
     let decoded = String::from_utf8_lossy(bytes);
@@ -38,52 +40,106 @@ pub fn sanitise(bytes: &[u8]) -> Sanitised<'_> {
         lossy = true;
     }
     if let Some(repaired) = replace_bad_escapes(&text) {
-        text = Cow::Owned(repaired);
-        lossy = true;
+        lossy |= repaired.lossy;
+        text = Cow::Owned(repaired.text.into_owned());
+    }
+    if let Some(escaped) = escape_controls(&text) {
+        text = Cow::Owned(escaped);
     }
     Sanitised { text, lossy }
 }
 
-/// The text without `\u0000` and lone surrogate escapes, or `None` when it has neither.
+/// The text without `\u0000`, lone surrogate escapes and backslashes that begin nothing, or `None` when it has none of them.
 ///
 /// Outside of strings JSON knows no backslash, so there is no need to follow where strings begin and end; only that
 /// in `\\u0000` the second backslash starts nothing.
-fn replace_bad_escapes(text: &str) -> Option<String> {
+fn replace_bad_escapes(text: &str) -> Option<Sanitised<'static>> {
     let mut repaired: Option<String> = None;
+    let mut lossy = false;
     let mut copied = 0; // everything before this index is in `repaired`, once there is one
     let mut at = 0;
     while let Some(found) = text[at..].find('\\') {
         let start = at + found;
-        let (len, bad) = measure_escape(&text[start..]);
-        if bad {
+        let escape = Escape::at(&text[start..]);
+        if let Some(better) = escape.better {
             let out = repaired.get_or_insert_with(|| String::with_capacity(text.len()));
             out.push_str(&text[copied..start]);
-            out.push(REPLACEMENT);
-            copied = start + len;
+            out.push_str(better);
+            lossy |= better == REPLACEMENT;
+            copied = start + escape.len;
         }
-        at = start + len;
+        at = start + escape.len;
     }
     let mut out = repaired?;
     out.push_str(&text[copied..]);
-    Some(out)
+    Some(Sanitised {
+        text: Cow::Owned(out),
+        lossy,
+    })
 }
 
-/// Length in bytes of the escape that `text` starts with, and whether it has to be replaced.
-fn measure_escape(text: &str) -> (usize, bool) {
-    match unicode_escape(text) {
-        Some(0) => (UNICODE_ESCAPE_LEN, true),
-        Some(0xD800..=0xDBFF) => match unicode_escape(&text[UNICODE_ESCAPE_LEN..]) {
-            Some(0xDC00..=0xDFFF) => (2 * UNICODE_ESCAPE_LEN, false),
-            _ => (UNICODE_ESCAPE_LEN, true),
-        },
-        Some(0xDC00..=0xDFFF) => (UNICODE_ESCAPE_LEN, true),
-        Some(_) => (UNICODE_ESCAPE_LEN, false),
-        // `\n`, `\\` and the like; or a malformed `\u`, which the parser will report.
-        None => (
-            1 + text[1..].chars().next().map_or(0, char::len_utf8),
-            false,
-        ),
+/// What a text begins with, which starts with a backslash.
+struct Escape {
+    /// In bytes.
+    len: usize,
+    /// What has to stand in its place.
+    better: Option<&'static str>,
+}
+
+impl Escape {
+    const REPLACED: Self = Self {
+        len: UNICODE_ESCAPE_LEN,
+        better: Some(REPLACEMENT),
+    };
+
+    fn at(text: &str) -> Self {
+        let fine = |len| Self { len, better: None };
+        match unicode_escape(text) {
+            Some(0 | 0xDC00..=0xDFFF) => Self::REPLACED,
+            Some(0xD800..=0xDBFF) => match unicode_escape(&text[UNICODE_ESCAPE_LEN..]) {
+                Some(0xDC00..=0xDFFF) => fine(2 * UNICODE_ESCAPE_LEN),
+                _ => Self::REPLACED,
+            },
+            Some(_) => fine(UNICODE_ESCAPE_LEN),
+            None => match text.as_bytes().get(1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => fine(2),
+                // The text ends here.
+                None => fine(1),
+                // `\xC3` by a writer that forgot to escape the backslash.
+                Some(_) => Self {
+                    len: 1,
+                    better: Some(r"\\"),
+                },
+            },
+        }
     }
+}
+
+/// The text with control characters in strings as escapes, or `None` when there are none. Between values they are white space.
+fn escape_controls(text: &str) -> Option<String> {
+    if !text.bytes().any(|byte| byte < b' ') {
+        return None;
+    }
+    let mut escaped: Option<String> = None;
+    let mut copied = 0;
+    let (mut in_string, mut behind_backslash) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if std::mem::take(&mut behind_backslash) => {}
+            b'\\' => behind_backslash = true,
+            b'"' => in_string = !in_string,
+            0..b' ' if in_string => {
+                let out = escaped.get_or_insert_with(|| String::with_capacity(text.len() + 64));
+                out.push_str(&text[copied..at]);
+                out.push_str(&format!("\\u{byte:04x}"));
+                copied = at + 1;
+            }
+            _ => {}
+        }
+    }
+    let mut out = escaped?;
+    out.push_str(&text[copied..]);
+    Some(out)
 }
 
 fn unicode_escape(text: &str) -> Option<u16> {
@@ -164,7 +220,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_plain_though_not_json_is_written_as_json_has_it() {
+        let cases: &[(&str, &str)] = &[
+            ("{\"a\":\"one\ntwo\"}\n", "{\"a\":\"one\\u000atwo\"}\n"),
+            (
+                "{\r\n\t\"a\":\"\t\\\"\u{1}\"}",
+                "{\r\n\t\"a\":\"\\u0009\\\"\\u0001\"}",
+            ),
+            (r#""\xD0\x9A \q""#, r#""\\xD0\\x9A \\q""#),
+            (r#""\u12" and "\u00e""#, r#""\\u12" and "\\u00e""#),
+            (r#""\é""#, r#""\\é""#),
+        ];
+        for (sent, expected) in cases {
+            let sanitised = sanitise(sent.as_bytes());
+            assert_eq!(sanitised.text, *expected);
+            assert!(!sanitised.lossy, "{sent}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_string_of_anything_but_quotes_and_backslashes_can_be_parsed(bytes: Vec<u8>) {
+            let bytes: Vec<u8> = bytes.into_iter().filter(|byte| !matches!(byte, b'"' | b'\\')).collect();
+            let json = [b"\"".as_slice(), &bytes, b"\""].concat();
+            let read: String = serde_json::from_str(&sanitise(&json).text).unwrap();
+            prop_assert_eq!(read, String::from_utf8_lossy(&bytes).replace('\0', "\u{FFFD}"));
+        }
+
         #[test]
         fn any_string_survives_its_json_escaping_and_no_nul_is_left(bytes: Vec<u8>, value: String) {
             let once = sanitise(&bytes);
