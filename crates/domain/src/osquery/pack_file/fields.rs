@@ -71,6 +71,20 @@ impl Entry<'_> {
         }
     }
 
+    /// The order among queries that run at the start; `None` for those that do not.
+    pub(super) fn startup_priority(&mut self) -> Option<i32> {
+        match self.whole("startup_priority") {
+            Ok(None) => None,
+            Ok(Some(priority)) if (0..=i64::from(i32::MAX)).contains(&priority) => {
+                i32::try_from(priority).ok()
+            }
+            _ => {
+                self.problem("startup_priority is not a whole number from 0 on; it is ignored");
+                None
+            }
+        }
+    }
+
     /// The texts of a list; what is no text is skipped, as osqueryd does.
     pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
         match self.fields.remove(key) {

@@ -1,8 +1,10 @@
 //! What a file holds.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::fields::Entry;
+use super::read::read;
 use super::strip::strip;
 
 /// Seconds between two runs of a query that does not say (`--schedule_default_interval`).
@@ -31,7 +33,7 @@ pub enum PackFileError {
 }
 
 /// Something in the file that cannot be used as it stands; the rest of the file can.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Which entry: `packs.it.queries.usb`.
     pub entry: String,
@@ -40,7 +42,7 @@ pub struct Problem {
 }
 
 /// Everything that a file holds, in its order.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImportedFile {
     /// Its packs; a pack file is one, a whole config has any number.
     pub packs: Vec<ImportedPack>,
@@ -52,19 +54,34 @@ pub struct ImportedFile {
     pub decorators: Map<String, Value>,
     /// Files to watch, by category.
     pub file_paths: Vec<ImportedFilePaths>,
+    /// Tags to be made; only files of other managers have some.
+    pub tags: Vec<ImportedTag>,
     /// Other top-level keys.
     pub extra: Map<String, Value>,
     /// What could not be used.
     pub problems: Vec<Problem>,
 }
 
+/// A tag, and who carries it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedTag {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Host names, host identifiers or serials of nodes.
+    pub hosts: Vec<String>,
+}
+
 /// One category of files to watch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportedFilePaths {
     /// The category.
     pub category: String,
     /// Patterns of `file_paths`.
     pub globs: Vec<String>,
+    /// SQL of `file_paths_query`, which returns more of them.
+    pub queries: Vec<String>,
     /// Patterns of `exclude_paths`.
     pub exclude_globs: Vec<String>,
     /// Whether accesses are watched too (`file_accesses`).
@@ -72,10 +89,14 @@ pub struct ImportedFilePaths {
 }
 
 /// A pack.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImportedPack {
     /// Its name: free text.
     pub name: String,
+    /// What it is for; only files of other managers say.
+    pub description: String,
+    /// Tag expression that narrows the target of the import; only from files of other managers.
+    pub target: String,
     /// Comma list of platforms, `""` for all.
     pub platform: String,
     /// Lowest version of osquery, `""` for any.
@@ -91,7 +112,7 @@ pub struct ImportedPack {
 }
 
 /// A scheduled query.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImportedQuery {
     /// Its name: free text, as in `` mithra`s_rootkit ``.
     pub name: String,
@@ -105,6 +126,10 @@ pub struct ImportedQuery {
     pub removed: bool,
     /// Whether a query that gets the worker killed is denied for a day (`blacklist` before osquery 5.0).
     pub denylist: bool,
+    /// Run at once when osqueryd starts, in the order of these numbers.
+    pub startup_priority: Option<i32>,
+    /// Tag expression that narrows the target of the import; only from files of other managers.
+    pub target: String,
     /// Comma list of platforms, `""` for all.
     pub platform: String,
     /// Lowest version of osquery, `""` for any.
@@ -115,7 +140,7 @@ pub struct ImportedQuery {
     pub description: String,
     /// For people: what it is good for.
     pub value: String,
-    /// Other keys, such as `startup_priority`.
+    /// Other keys, such as `oncall`.
     pub extra: Map<String, Value>,
 }
 
@@ -125,11 +150,10 @@ pub struct ImportedQuery {
 /// The file is no JSON, no object, or empty. Entries that cannot be used are [`ImportedFile::problems`].
 pub fn parse(text: &str, pack_name: &str) -> Result<ImportedFile, PackFileError> {
     let stripped = strip(text);
-    let root: Value =
-        serde_json::from_str(&stripped.json).map_err(|error| PackFileError::Syntax {
-            line: stripped.source_line(error.line()),
-            reason: without_position(&error.to_string()),
-        })?;
+    let (root, repeated) = read(&stripped.json).map_err(|error| PackFileError::Syntax {
+        line: stripped.source_line(error.line()),
+        reason: without_position(&error.to_string()),
+    })?;
     let Value::Object(fields) = root else {
         return Err(PackFileError::NotAnObject);
     };
@@ -137,7 +161,11 @@ pub fn parse(text: &str, pack_name: &str) -> Result<ImportedFile, PackFileError>
         return Err(PackFileError::Nothing);
     }
     let mut file = ImportedFile::default();
-    let mut problems = Vec::new();
+    let twice = |entry| Problem {
+        entry,
+        what: "the key comes more than once; the last one counts, as with osqueryd".to_owned(),
+    };
+    let mut problems: Vec<Problem> = repeated.into_iter().map(twice).collect();
     if fields.contains_key("queries") {
         file.packs.push(pack(
             pack_name,
@@ -169,7 +197,8 @@ fn without_position(message: &str) -> String {
         .to_owned()
 }
 
-fn whole_config(file: &mut ImportedFile, mut root: Entry<'_>) {
+/// Takes a whole config apart into `file`.
+pub(super) fn whole_config(file: &mut ImportedFile, mut root: Entry<'_>) {
     let schedule = root.object("schedule");
     file.schedule = queries(schedule, "schedule", root.problems);
     for (name, value) in root.object("packs") {
@@ -224,6 +253,8 @@ fn pack(name: &str, mut entry: Entry<'_>) -> ImportedPack {
     };
     ImportedPack {
         name: name.to_owned(),
+        description: entry.text("description"),
+        target: String::new(),
         platform: entry.text("platform"),
         version: entry.text("version"),
         shard: entry.shard(),
@@ -283,6 +314,8 @@ fn query(name: String, mut entry: Entry<'_>) -> Option<ImportedQuery> {
         snapshot: entry.flag("snapshot", false),
         removed: entry.flag("removed", true),
         denylist: entry.flag("denylist", blacklist),
+        startup_priority: entry.startup_priority(),
+        target: String::new(),
         platform: entry.text("platform"),
         version: entry.text("version"),
         shard: entry.shard(),
@@ -307,6 +340,7 @@ fn file_paths(root: &mut Entry<'_>) -> Vec<ImportedFilePaths> {
             .collect()
     };
     let mut categories = Vec::new();
+    let mut queries = root.object("file_paths_query");
     for (category, value) in root.object("file_paths") {
         if !value.is_array() {
             root.problems.push(Problem {
@@ -317,6 +351,11 @@ fn file_paths(root: &mut Entry<'_>) -> Vec<ImportedFilePaths> {
         }
         categories.push(ImportedFilePaths {
             globs: globs(&value),
+            queries: queries
+                .remove(&category)
+                .as_ref()
+                .map(globs)
+                .unwrap_or_default(),
             exclude_globs: excluded
                 .remove(&category)
                 .as_ref()
@@ -324,6 +363,20 @@ fn file_paths(root: &mut Entry<'_>) -> Vec<ImportedFilePaths> {
                 .unwrap_or_default(),
             file_accesses: accesses.contains(&category),
             category,
+        });
+    }
+    for (category, value) in queries {
+        // Only by query.
+        categories.push(ImportedFilePaths {
+            queries: globs(&value),
+            exclude_globs: excluded
+                .remove(&category)
+                .as_ref()
+                .map(globs)
+                .unwrap_or_default(),
+            file_accesses: accesses.contains(&category),
+            category,
+            ..ImportedFilePaths::default()
         });
     }
     if !excluded.is_empty() {

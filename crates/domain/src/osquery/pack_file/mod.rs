@@ -7,12 +7,15 @@
 //! would skip is left out and told as a [`Problem`], so that the admin can decide.
 
 mod fields;
+mod fleet;
 mod import;
+mod read;
 mod strip;
 #[cfg(test)]
 mod tests;
 
+pub use fleet::parse_yaml;
 pub use import::{
-    DEFAULT_INTERVAL, ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, MAX_INTERVAL,
-    PackFileError, Problem, parse,
+    DEFAULT_INTERVAL, ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, ImportedTag,
+    MAX_INTERVAL, PackFileError, Problem, parse,
 };
