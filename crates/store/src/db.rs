@@ -109,6 +109,17 @@ impl Db {
         Ok(self.pool.begin().await?)
     }
 
+    /// A transaction that only reads, and sees the database as it is now until its end, whatever others commit meanwhile.
+    ///
+    /// # Errors
+    /// No connection is free or can be made in time.
+    pub async fn begin_snapshot(&self) -> Result<Tx> {
+        Ok(self
+            .pool
+            .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .await?)
+    }
+
     /// Commits.
     ///
     /// # Errors

@@ -8,9 +8,12 @@ mod judge;
 mod share;
 
 pub use judge::{Kind, Limits, Trouble, Verdict, Watched, judge};
-pub use share::{EVERYBODY, changed_nodes, position, threshold};
+pub use share::{EVERYBODY, Inside, changed_nodes, inside, position};
 
+use chrono::TimeDelta;
 use serde::Deserialize;
+
+use crate::node::HealthLimits;
 
 /// Settings `[rollouts]`, read by the manager (which begins roll-outs) and by the worker (which moves them on).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,6 +33,8 @@ pub struct Plan {
     pub quiet_seconds: i64,
     /// Share of the nodes with the change, in percent, that may be quiet: people close their laptops.
     pub quiet_percent: u8,
+    /// Revisions of configs that are kept; older ones are deleted.
+    pub keep_revisions: i64,
 }
 
 impl Plan {
@@ -43,6 +48,14 @@ impl Plan {
         shares.dedup();
         shares.push(100);
         shares
+    }
+
+    /// A node that checked in within this time is waited for.
+    #[must_use]
+    pub fn online_within(&self) -> TimeDelta {
+        HealthLimits::default()
+            .offline_after
+            .min(TimeDelta::seconds(self.quiet_seconds))
     }
 
     /// The limits by which a stage is judged.
@@ -72,6 +85,7 @@ mod tests {
             enough_percent: 0,
             quiet_seconds: 1,
             quiet_percent: 200,
+            keep_revisions: 1,
         };
         assert_eq!(plan(&[1, 10, 100]).shares(), [1, 10, 100]);
         assert_eq!(plan(&[50, 5, 5, 0, -3, 900]).shares(), [5, 50, 100]);

@@ -1,6 +1,6 @@
 //! Who is among the first: positions and thresholds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ pub fn position(rollout: Uuid, node: NodeId) -> i64 {
 /// The threshold up to which `share` percent of these nodes lie, at least one. Of `candidates` (nodes that check in, and for which
 /// something changes) it is measured; without any it is measured of nobody, and the smallest share of all positions is taken.
 #[must_use]
-pub fn threshold(rollout: Uuid, candidates: &[NodeId], share: i16) -> i64 {
+fn threshold(rollout: Uuid, candidates: &[NodeId], share: i16) -> i64 {
     if share >= 100 {
         return EVERYBODY;
     }
@@ -43,6 +43,31 @@ pub fn threshold(rollout: Uuid, candidates: &[NodeId], share: i16) -> i64 {
         Some(last) => *last,
         None => (1_i64 << 62) / 100 * i64::try_from(share).unwrap_or(0),
     }
+}
+
+/// The nodes that are inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// Nodes up to this position.
+    pub threshold: i64,
+    /// Those of the nodes concerned, and whether each is waited for.
+    pub nodes: Vec<(NodeId, bool)>,
+}
+
+/// Who is inside when `share` percent are: measured of the nodes concerned that check in (`seen`), since nobody learns anything from
+/// the others. Those come in by their position, too, and are not waited for.
+#[must_use]
+pub fn inside(rollout: Uuid, concerned: &[NodeId], seen: &HashSet<NodeId>, share: i16) -> Inside {
+    let candidates: Vec<NodeId> = (concerned.iter())
+        .filter(|id| seen.contains(id))
+        .copied()
+        .collect();
+    let threshold = threshold(rollout, &candidates, share);
+    let nodes = (concerned.iter())
+        .filter(|id| position(rollout, **id) <= threshold)
+        .map(|id| (*id, seen.contains(id)))
+        .collect();
+    Inside { threshold, nodes }
 }
 
 /// The nodes that would get another document by `after` than by `before`. Both are [`sorted`](Parts::sorted).
@@ -72,7 +97,7 @@ mod tests {
             .collect()
     }
 
-    fn inside(rollout: Uuid, nodes: &[NodeId], threshold: i64) -> Vec<NodeId> {
+    fn first(rollout: Uuid, nodes: &[NodeId], threshold: i64) -> Vec<NodeId> {
         let first = |node: &&NodeId| position(rollout, **node) <= threshold;
         nodes.iter().filter(first).copied().collect()
     }
@@ -92,7 +117,7 @@ mod tests {
             let nodes = nodes(count);
             let threshold = threshold(rollout, &nodes, share);
             assert_eq!(
-                inside(rollout, &nodes, threshold).len(),
+                first(rollout, &nodes, threshold).len(),
                 expected,
                 "{share} % of {count}"
             );
@@ -103,17 +128,28 @@ mod tests {
     fn later_stages_hold_the_earlier_ones_and_other_rollouts_begin_elsewhere() {
         let nodes = nodes(500);
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let first = inside(one, &nodes, threshold(one, &nodes, 2));
-        let second = inside(one, &nodes, threshold(one, &nodes, 20));
-        assert!(first.iter().all(|node| second.contains(node)));
-        assert_ne!(first, inside(other, &nodes, threshold(other, &nodes, 2)));
+        let early = first(one, &nodes, threshold(one, &nodes, 2));
+        let second = first(one, &nodes, threshold(one, &nodes, 20));
+        assert!(early.iter().all(|node| second.contains(node)));
+        assert_ne!(early, first(other, &nodes, threshold(other, &nodes, 2)));
+    }
+
+    #[test]
+    fn nodes_that_do_not_check_in_are_neither_measured_nor_waited_for() {
+        let rollout = Uuid::from_u128(9);
+        let nodes = nodes(200);
+        let seen: HashSet<NodeId> = nodes.iter().copied().take(50).collect();
+        let inside = inside(rollout, &nodes, &seen, 10);
+        let counted = inside.nodes.iter().filter(|(_, counted)| *counted).count();
+        assert_eq!(counted, 5);
+        assert!(inside.nodes.len() > counted);
     }
 
     #[test]
     fn without_candidates_few_positions_are_inside() {
         let rollout = Uuid::from_u128(3);
         let late = nodes(2000);
-        let share = inside(rollout, &late, threshold(rollout, &[], 10)).len();
+        let share = first(rollout, &late, threshold(rollout, &[], 10)).len();
         assert!((150..=250).contains(&share), "{share}");
         assert!(position(rollout, late[0]) < EVERYBODY);
     }
