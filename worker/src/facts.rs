@@ -5,18 +5,25 @@
 //! | `ostiary/enrolled` | `triggered` | what the api notes at an enrollment |
 //! | `ostiary/offline` | `triggered` | `last_seen_at`, `results_at`, `enrolled_at`; `since_last_checkin`, `since_last_result` and `since_last_checkin_to_last_result`, each with `_seconds` and with `_days` |
 //! | `ostiary/silent` | `triggered` | the same |
+//! | `ostiary/rollout_halted` | `triggered` | `reason`, `rollout_id`, `revision`, `base_revision`, `stage`: on each node whose trouble halted a roll-out |
+//! | `ostiary/config_not_taken_up` | `triggered` | the same: on each node that did not take the change up in time |
 //!
 //! Rules of doorman know the first two as `doorman/tasks/node_enrolled` and `doorman/tasks/node_offline_checks`.
 
 use chrono::{DateTime, Utc};
 use ostiary_domain::osquery::Columns;
 use ostiary_store::facts::Quiet;
+use ostiary_store::rollouts::Rollout;
 use serde_json::{Map, Value, json};
 
 /// A node has not checked in for a while.
 pub(crate) const OFFLINE: &str = "offline";
 /// A node checks in, but its schedule does not run.
 pub(crate) const SILENT: &str = "silent";
+/// A node is in trouble since it got a change of configs, which halted the roll-out.
+pub(crate) const ROLLOUT_HALTED: &str = "rollout_halted";
+/// A node did not take up a change of configs in time, which halted the roll-out.
+pub(crate) const CONFIG_NOT_TAKEN_UP: &str = "config_not_taken_up";
 
 /// A fact, as rules see it.
 #[derive(Debug)]
@@ -78,6 +85,14 @@ pub(crate) fn quiet(name: &str, node: &Quiet, now: DateTime<Utc>) -> Value {
         columns.insert(format!("{span}_days"), length.num_days().into());
     }
     json!({"name": name, "columns": columns})
+}
+
+/// The fact that a node halted a roll-out.
+pub(crate) fn rollout_fact(name: &str, rollout: &Rollout, reason: &str) -> Value {
+    json!({"name": name, "columns": {
+        "reason": reason, "rollout_id": rollout.id, "revision": rollout.revision, "base_revision": rollout.base_revision,
+        "stage": rollout.stage + 1,
+    }})
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod jobs;
 mod judging;
 mod knowledge;
 mod registry;
+mod rollouts;
 mod schedule;
 mod settings;
 mod state;
@@ -72,6 +73,7 @@ impl App {
     /// Postgres failed.
     pub async fn keep_up(&self) -> Result<(), ostiary_store::Error> {
         sweep::often(self).await?;
+        rollouts::advance(self).await?;
         sweep::seldom(self).await
     }
 }

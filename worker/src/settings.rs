@@ -23,6 +23,8 @@ pub struct Settings {
     pub keys: Keys,
     /// `[outputs]`
     pub outputs: ostiary_outputs::Options,
+    /// `[rollouts]`
+    pub rollouts: ostiary_domain::rollout::Plan,
     /// `[worker]`
     pub worker: Options,
 }

@@ -8,7 +8,7 @@ use ostiary_domain::ids::NodeId;
 use ostiary_store::facts::{self, Quiet};
 use ostiary_store::upkeep::{self, Upkeep};
 use ostiary_store::{
-    Db, Result, partitions, pending, post_fingerprints, present_rows, reporting_nodes, unreadable,
+    Db, Result, backups, partitions, pending, post_fingerprints, present_rows, reporting_nodes, unreadable,
 };
 use tokio::time::MissedTickBehavior;
 
@@ -16,6 +16,7 @@ use crate::App;
 use crate::facts::{OFFLINE, SILENT, quiet};
 use crate::jobs::{self, deliver_alert, process_batches};
 use crate::judging::Source;
+use crate::rollouts;
 use crate::writes::Writes;
 
 /// Days for which partitions are made ahead.
@@ -26,6 +27,9 @@ const QUIET_AT_ONCE: i64 = 500;
 
 /// Nodes whose sets are settled at a time.
 const SETTLE_AT_ONCE: i64 = 100;
+
+/// Nodes that are back after a restore, and whose old rows are forgotten at a time.
+const BACK_AT_ONCE: i64 = 200;
 
 /// A repetition comes at most an hour late (osqueryd's longest back-off), a restored machine some hours.
 const FINGERPRINTS_FOR: TimeDelta = TimeDelta::days(2);
@@ -43,6 +47,9 @@ pub(crate) async fn run(app: App) {
         }),
         every(&app, often, "quiet nodes", |app| async move {
             self::often(&app).await
+        }),
+        every(&app, often, "roll-outs", |app| async move {
+            rollouts::advance(&app).await
         }),
         every(&app, seldom, "partitions and pruning", |app| async move {
             self::seldom(&app).await
@@ -119,7 +126,23 @@ pub(crate) async fn often(app: &App) -> Result<()> {
             .map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
         metrics::gauge!("ostiary_worker_oldest_pending_seconds").set(age);
     }
-    settle_sets(app).await
+    settle_sets(app).await?;
+    forget_stale_rows(app).await
+}
+
+/// Present rows that a restore brought back, of nodes that have heard of the new epoch: each query tells all its rows anew, but one
+/// that has none now would never say so.
+async fn forget_stale_rows(app: &App) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let back = backups::list_nodes_back(&mut tx, BACK_AT_ONCE).await?;
+    if back.is_empty() {
+        return Ok(());
+    }
+    let locked = pending::lock_nodes(&mut tx, &back).await?;
+    let sets = backups::delete_stale(&mut tx, &locked).await?;
+    Db::commit(tx).await?;
+    tracing::info!(nodes = locked.len(), sets, "rows of before the restore are forgotten: their nodes are back");
+    Ok(())
 }
 
 async fn note(app: &App, conn: &mut ostiary_store::Conn, fact: &str, node: &Quiet) -> Result<()> {
@@ -190,6 +213,7 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
     unreadable::delete_old(&mut conn, now).await?;
     upkeep::delete_unused_configs(&mut conn, now).await?;
+    rollouts::prune(app, &mut conn).await?;
     // Releases the lead.
     Db::commit(tx).await
 }

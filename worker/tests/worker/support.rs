@@ -24,6 +24,7 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
     #[derive(serde::Deserialize)]
     struct Defaults {
         worker: ostiary_worker::Options,
+        rollouts: ostiary_domain::rollout::Plan,
         outputs: ostiary_outputs::Options,
         log: ostiary_boot::telemetry::Options,
     }
@@ -41,6 +42,7 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
             destinations: serde_json::from_value(key).unwrap(),
         },
         outputs: defaults.outputs,
+        rollouts: defaults.rollouts,
         worker: defaults.worker,
     }
 }
