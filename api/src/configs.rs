@@ -7,8 +7,10 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node_config::{MAX_BYTES, Parts, Selection, Written};
+use ostiary_domain::rollout::position;
 use ostiary_store::configs::DocumentHash;
 use ostiary_store::node_keys::KnownNode;
+use ostiary_store::rollouts::{self, Split};
 use ostiary_store::{Db, config_parts};
 use sha2::{Digest as _, Sha256};
 
@@ -48,7 +50,10 @@ pub(crate) struct Configs {
 #[derive(Debug)]
 struct Loaded {
     parts: Parts,
-    by_selection: Mutex<HashMap<Selection, Arc<Document>>>,
+    /// A roll-out that is under way: the nodes outside still get what its base gives.
+    split: Option<Split>,
+    /// By whether the base gives it, and the selection.
+    by_selection: Mutex<HashMap<(bool, Selection), Arc<Document>>>,
     /// Saves judging all targets at every poll. An entry holds as long as the node's facts are the very same.
     by_node: Mutex<HashMap<NodeId, Assembled>>,
 }
@@ -59,10 +64,14 @@ type Assembled = (Arc<KnownNode>, Arc<Document>);
 impl Configs {
     /// Reads everything that documents are made of.
     pub(crate) async fn reload(&self, db: &Db) -> ostiary_store::Result<()> {
-        let mut conn = db.acquire().await?;
-        let parts = config_parts::load(&mut conn).await?;
+        // At one moment: new parts without their roll-out would reach everybody at once.
+        let mut snapshot = db.begin_snapshot().await?;
+        let parts = config_parts::load(&mut snapshot).await?;
+        let split = rollouts::find_split(&mut snapshot).await?;
+        Db::commit(snapshot).await?;
         self.loaded.store(Some(Arc::new(Loaded {
             parts,
+            split,
             by_selection: Mutex::default(),
             by_node: Mutex::default(),
         })));
@@ -99,15 +108,19 @@ impl Configs {
 
 impl Loaded {
     fn assemble(&self, node: &KnownNode) -> Result<Arc<Document>> {
-        let selection = self.parts.select(&node.facts);
+        let outside = (self.split.as_ref())
+            .filter(|split| position(split.rollout, node.id) > split.threshold);
+        let parts = outside.map_or(&self.parts, |split| &split.base);
+        let selection = parts.select(&node.facts);
+        let key = (outside.is_some(), selection);
         let mut documents = self
             .by_selection
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(document) = documents.get(&selection) {
+        if let Some(document) = documents.get(&key) {
             return Ok(document.clone());
         }
-        let written = Written::of(&self.parts.assemble_selection(&selection));
+        let written = Written::of(&parts.assemble_selection(&key.1));
         if written.size() > MAX_BYTES {
             // A node that gets it has dropped its schedule before it refuses: better that it keeps what it has.
             tracing::error!(node.id = %node.id, bytes = written.size(), "the node's config is too large and is not sent");
@@ -120,7 +133,7 @@ impl Loaded {
             etag: written.etag,
             hash,
         });
-        documents.insert(selection, document.clone());
+        documents.insert(key, document.clone());
         Ok(document)
     }
 }
