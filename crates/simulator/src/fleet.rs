@@ -64,6 +64,13 @@ impl Builder {
         self
     }
 
+    /// All chance follows from this; fleets of different seeds are different machines.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.settings.seed = seed;
+        self
+    }
+
     /// Also appends the ledger to this file, as JSON lines.
     #[must_use]
     pub fn ledger_file(mut self, path: PathBuf) -> Builder {

@@ -20,7 +20,8 @@ pub struct Quiet {
     pub enrolled_at: DateTime<Utc>,
 }
 
-/// Notes nodes as offline that have not checked in for too long, and were not noted before. At most `limit` at a time.
+/// Notes nodes as offline that have not checked in for too long, and were not noted before. At most `limit` at a time. A restored
+/// backup knows no check-ins since it was made, so after a restore every node is given its time anew.
 ///
 /// # Errors
 /// Postgres failed.
@@ -36,6 +37,7 @@ pub async fn note_offline(
             SELECT n.id, c.last_seen_at, c.results_at
             FROM nodes n JOIN node_checkins c ON c.node_id = n.id
             WHERE c.last_seen_at < $1 AND n.offline_noted_at IS NULL AND n.disabled_at IS NULL
+              AND NOT EXISTS (SELECT FROM restores WHERE restored_at > $1)
             LIMIT $3 FOR NO KEY UPDATE OF n SKIP LOCKED
         )
         UPDATE nodes n SET offline_noted_at = $2 FROM quiet WHERE n.id = quiet.id
@@ -59,6 +61,7 @@ pub async fn note_offline(
 }
 
 /// Notes nodes as silent that check in, but whose results have been missing for too long, and were not noted before.
+/// After a restore every node is given its time anew.
 ///
 /// # Errors
 /// Postgres failed.
@@ -75,6 +78,7 @@ pub async fn note_silent(
             FROM nodes n JOIN node_checkins c ON c.node_id = n.id
             WHERE c.last_seen_at >= $1 AND greatest(c.results_at, n.enrolled_at) < $2
               AND n.silent_noted_at IS NULL AND n.disabled_at IS NULL
+              AND NOT EXISTS (SELECT FROM restores WHERE restored_at > $2)
             LIMIT $4 FOR NO KEY UPDATE OF n SKIP LOCKED
         )
         UPDATE nodes n SET silent_noted_at = $3 FROM quiet WHERE n.id = quiet.id

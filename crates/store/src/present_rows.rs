@@ -42,7 +42,7 @@ pub async fn find(conn: &mut Conn, pairs: &[(NodeId, i32)]) -> Result<Vec<Stored
     let queries: Vec<i32> = pairs.iter().map(|(_, query)| *query).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT node_id, query_name_id, epoch::text AS "epoch!", counter, unix_time, instance_id, snapshot,
+        SELECT node_id, query_name_id, epoch::text AS "epoch!", counter, unix_time, instance_id, snapshot, stale,
             state AS "state: Json<State>", rows AS "rows: Packed"
         FROM present_rows
         JOIN unnest($1::uuid[], $2::integer[]) AS wanted (node_id, query_name_id) USING (node_id, query_name_id)
@@ -79,6 +79,7 @@ pub async fn find(conn: &mut Conn, pairs: &[(NodeId, i32)]) -> Result<Vec<Stored
                 present: PresentRows {
                     rows,
                     series: Some(series),
+                    stale: row.stale,
                 },
             })
         })
@@ -143,6 +144,7 @@ pub async fn put(conn: &mut Conn, items: &[Stored], now: DateTime<Utc>) -> Resul
         .iter()
         .map(|item| i32::try_from(item.present.rows.len()).unwrap_or(i32::MAX))
         .collect();
+    let stale: Vec<bool> = items.iter().map(|item| item.present.stale).collect();
     let rows: Vec<Packed> = items
         .iter()
         .map(|item| Packed(item.present.rows.to_json()))
@@ -150,18 +152,18 @@ pub async fn put(conn: &mut Conn, items: &[Stored], now: DateTime<Utc>) -> Resul
     sqlx::query!(
         r#"
         INSERT INTO present_rows AS p (node_id, query_name_id, epoch, counter, unix_time, instance_id, snapshot, complete, unsettled_at,
-            state, content_hash, row_count, rows, changed_at)
+            state, content_hash, row_count, rows, changed_at, stale)
         SELECT node_id, query_name_id, epoch::numeric, counter, unix_time, instance_id, snapshot, complete, unsettled_at,
-            state::json, content_hash, row_count, rows, $14
+            state::json, content_hash, row_count, rows, $14, stale
         FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::boolean[],
-            $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::bytea[])
+            $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::bytea[], $15::boolean[])
             AS new (node_id, query_name_id, epoch, counter, unix_time, instance_id, snapshot, complete, unsettled_at, state,
-                content_hash, row_count, rows)
+                content_hash, row_count, rows, stale)
         ON CONFLICT (node_id, query_name_id) DO UPDATE SET
             epoch = excluded.epoch, counter = excluded.counter, unix_time = excluded.unix_time,
             instance_id = excluded.instance_id, snapshot = excluded.snapshot, complete = excluded.complete,
             unsettled_at = excluded.unsettled_at, state = excluded.state, content_hash = excluded.content_hash,
-            row_count = excluded.row_count,
+            row_count = excluded.row_count, stale = excluded.stale,
             rows = CASE WHEN p.content_hash = excluded.content_hash THEN p.rows ELSE excluded.rows END,
             changed_at = CASE WHEN p.content_hash = excluded.content_hash THEN p.changed_at ELSE excluded.changed_at END
         "#,
@@ -178,7 +180,8 @@ pub async fn put(conn: &mut Conn, items: &[Stored], now: DateTime<Utc>) -> Resul
         &hashes,
         &counts,
         &rows as &[Packed],
-        now
+        now,
+        &stale
     )
     .execute(conn)
     .await?;

@@ -122,6 +122,8 @@ pub struct PresentRows {
     pub rows: RowSet,
     /// `None` until the first execution.
     pub series: Option<Series>,
+    /// The rows come from a backup: changes since were told to a database that is gone, and never come again.
+    pub stale: bool,
 }
 
 /// What an execution is in its series.
@@ -146,6 +148,9 @@ impl PresentRows {
                 standings: vec![Standing::Drift; execution.rows.len()],
                 ..Change::default()
             };
+        }
+        if self.is_replaced_by(execution) {
+            *self = Self::default();
         }
         let part = self.part(execution, reporter);
         let mut change = if part == Part::OfTheSet {
@@ -198,6 +203,16 @@ impl PresentRows {
     pub fn is_settled(&self) -> bool {
         let set = self.series.as_ref().and_then(|series| series.set.as_ref());
         set.is_none_or(|set| set.unseen.is_empty())
+    }
+
+    /// Does this execution make rows of a backup needless? A restore asks for a new epoch, in which each query tells all its rows;
+    /// a snapshot does so anyway. What they differ in happened while nobody kept count, and was told then: no drift now.
+    fn is_replaced_by(&self, execution: &Execution<'_>) -> bool {
+        let later_epoch = self
+            .series
+            .as_ref()
+            .is_some_and(|series| execution.epoch.unwrap_or(0) > series.epoch);
+        self.stale && (later_epoch || execution.kind == Kind::Snapshot)
     }
 
     fn part(&self, execution: &Execution<'_>, reporter: &Reporter<'_>) -> Part {

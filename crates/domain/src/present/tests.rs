@@ -380,6 +380,56 @@ fn words(sign: char, values: &[u8]) -> String {
         .collect()
 }
 
+/// Rows as a restore leaves them: old, and of their history only epoch and counter.
+fn from_a_backup(epoch: u64, counter: u64, rows: &str) -> PresentRows {
+    let mut present = PresentRows::default();
+    present.apply(&execution(epoch, 0, 100, rows), &reporter(NEW));
+    let series = present.series.take().unwrap();
+    present.series = Some(Series {
+        counter,
+        knowledge: Knowledge::ChangesOnly,
+        set: None,
+        ..series
+    });
+    present.stale = true;
+    present
+}
+
+#[test]
+fn after_a_restore_the_set_of_a_new_epoch_is_no_drift_whatever_it_differs_in() {
+    for version in [NEW, OLD] {
+        let mut present = from_a_backup(1, 7, "+a +b");
+        let change = present.apply(&execution(9, 0, 200, "+b +c"), &reporter(version));
+        assert_eq!((told(&change).as_str(), change.is_baseline), ("BB", true));
+        assert_eq!(held(&present), "b c");
+        assert!(!present.stale);
+        let change = present.apply(&execution(9, 1, 210, "-c +d"), &reporter(version));
+        assert_eq!(told(&change), "DD");
+    }
+    let mut present = from_a_backup(1, 7, "+a");
+    let change = present.apply(&snapshot(200, "=x"), &reporter(NEW));
+    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("B", "x"));
+}
+
+#[test]
+fn after_a_restore_changes_of_the_old_epoch_are_drift_until_the_new_one_begins() {
+    let mut present = from_a_backup(1, 7, "+a +b");
+    // The counter has moved on further than the backup knows.
+    let change = present.apply(&execution(1, 30, 200, "-a +c"), &reporter(NEW));
+    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("DD", "b c"));
+    assert!(present.stale);
+    let change = present.apply(&execution(9, 0, 210, "+c +d"), &reporter(NEW));
+    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("BB", "c d"));
+}
+
+#[test]
+fn after_a_restore_a_query_whose_first_set_was_empty_shows_only_what_came_then() {
+    let mut present = from_a_backup(1, 7, "+a");
+    // An empty set says nothing in the event format; the first line of the epoch is a change.
+    let change = present.apply(&execution(9, 1, 200, "+z"), &reporter(NEW));
+    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("D", "z"));
+}
+
 proptest! {
     /// A node from 5.19 on: what we hold is what it holds, and a copy that is fed with nothing but the baseline and the
     /// drift we tell of holds the same, however the executions are cut into posts.

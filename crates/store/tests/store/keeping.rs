@@ -50,6 +50,7 @@ async fn present_rows_come_back_as_they_were_put() {
     let present = PresentRows {
         rows: rows(&["2", "2", "é\u{FFFD}"]),
         series: Some(series),
+        stale: true,
     };
     let mut stored = Stored {
         node_id: node(1),
