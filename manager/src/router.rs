@@ -45,6 +45,9 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/findings", get(rest::findings::list))
         .route("/findings/{id}", get(rest::findings::show))
         .route("/deliveries", get(rest::deliveries::list))
+        .route("/unreadable", get(rest::unreadable::list))
+        .route("/unreadable/export", get(pages::unreadable::export))
+        .route("/unreadable/{id}/data", get(pages::unreadable::data))
         .route("/resync", post(rest::resync::resync))
         .fallback(rest::not_found)
         .layer(from_fn_with_state(app.clone(), auth::identify_by_token))
@@ -147,6 +150,7 @@ fn node_routes() -> Router<App> {
         .route("/enroll/ca.pem", get(pages::enroll::ca_certificate))
         .route("/enroll/new-nodes", get(pages::enroll::new_nodes))
         .route("/unreadable", get(pages::unreadable::list))
+        .route("/unreadable/export", get(pages::unreadable::export))
         .route("/unreadable/{id}/data", get(pages::unreadable::data))
 }
 
@@ -211,6 +215,17 @@ fn config_routes() -> Router<App> {
         .route("/decorators/{id}", post(pages::decorators::update))
         .route("/decorators/{id}/edit", get(pages::decorators::edit))
         .route("/decorators/{id}/delete", post(pages::decorators::delete))
+        .merge(pages::entries::routes::<pages::sections::Sections>())
+        .route("/revisions", get(pages::revisions::list))
+        .route("/revisions/{number}", get(pages::revisions::show))
+        .route(
+            "/revisions/{number}/return",
+            post(pages::revisions::return_to),
+        )
+        .route("/rollouts/{id}", get(pages::rollouts::show))
+        .route("/rollouts/{id}/resume", post(pages::rollouts::resume))
+        .route("/rollouts/{id}/finish", post(pages::rollouts::finish))
+        .route("/rollouts/{id}/return", post(pages::rollouts::take_back))
         .route("/tags", get(pages::tags::list).post(pages::tags::create))
         .route("/tags/{id}", post(pages::tags::update))
         .route("/tags/{id}/edit", get(pages::tags::edit))

@@ -20,6 +20,8 @@ pub struct Settings {
     pub keys: KeyOptions,
     /// What leaves the house, for test messages.
     pub outputs: ostiary_outputs::Options,
+    /// How changes of configs go out.
+    pub rollouts: ostiary_domain::rollout::Plan,
     /// The manager itself.
     pub manager: ManagerOptions,
 }

@@ -18,6 +18,20 @@ pub(super) struct Change<'a> {
     pub(super) after: Option<Value>,
 }
 
+impl Change<'_> {
+    /// The change in a few words, as a list of changes shows it.
+    pub(super) fn sentence(&self) -> String {
+        let verb = match self.action.rsplit('.').next() {
+            Some("create") => "Made",
+            Some("delete") => "Deleted",
+            Some("import") => return format!("Imported {}", self.name).trim_end().to_owned(),
+            Some("return") => return self.name.to_owned(),
+            _ => "Changed",
+        };
+        format!("{verb} the {} {}", self.kind.replace('_', " "), self.name)
+    }
+}
+
 /// Writes the entry in the transaction of the change.
 pub(super) async fn record<R: crate::auth::Right>(
     app: &App,

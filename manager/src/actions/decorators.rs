@@ -1,12 +1,13 @@
 //! Decorators: columns on every line of a node.
 
 use ostiary_domain::ids::DecoratorId;
+use ostiary_store::Conn;
 use ostiary_store::decorators::{self, DecoratorRecord, DecoratorValues};
-use ostiary_store::{Conn, Db};
 use serde::Serialize;
 use serde_json::json;
 
-use super::audit::{Change, record};
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
 use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
@@ -92,9 +93,10 @@ pub async fn create(
     app: &App,
     permit: &Permit<Edit>,
     draft: &DecoratorDraft,
+    saving: &Saving,
 ) -> Result<DecoratorId> {
     let id = DecoratorId(ostiary_boot::clock::new_id());
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let values = validate(app, &mut tx, draft).await?;
     taken(
         decorators::insert(&mut tx, id, &values, app.now()).await,
@@ -102,7 +104,6 @@ pub async fn create(
         "name",
         TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (name, after) = (&values.name, Some(json!(values)));
     let change = Change {
         action: "decorators.create",
@@ -112,8 +113,7 @@ pub async fn create(
         after,
         ..Change::default()
     };
-    record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish(app, permit, saving, change).await?;
     Ok(id)
 }
 
@@ -126,8 +126,9 @@ pub async fn update(
     permit: &Permit<Edit>,
     id: DecoratorId,
     draft: &DecoratorDraft,
+    saving: &Saving,
 ) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let values = validate(app, &mut tx, draft).await?;
     let before = decorators::find(&mut tx, id)
         .await?
@@ -138,7 +139,6 @@ pub async fn update(
         "name",
         TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (before, after) = (Some(json!(before)), Some(json!(values)));
     let name = &values.name;
     let change = Change {
@@ -149,8 +149,7 @@ pub async fn update(
         before,
         after,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 /// Deletes a decorator.
@@ -162,8 +161,9 @@ pub async fn delete(
     permit: &Permit<Edit>,
     id: DecoratorId,
     confirm: &str,
+    saving: &Saving,
 ) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let found = decorators::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
@@ -179,6 +179,5 @@ pub async fn delete(
         before,
         after: None,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }

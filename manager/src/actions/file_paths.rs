@@ -1,12 +1,14 @@
 //! File paths: what nodes watch.
 
 use ostiary_domain::ids::FilePathId;
-use ostiary_store::Db;
+use ostiary_store::Conn;
 use ostiary_store::file_paths::{self, FilePathRecord, FilePathValues};
 use serde::Serialize;
 use serde_json::json;
 
-use super::audit::{Change, record};
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
+use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, lines, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -21,6 +23,8 @@ pub struct FilePathDraft {
     pub category: String,
     /// One a line.
     pub globs: String,
+    /// Statements that return more of them in a column `path`, one a line.
+    pub queries: String,
     /// One a line.
     pub exclude_globs: String,
     /// Are reads reported, too?
@@ -37,6 +41,7 @@ impl From<&FilePathRecord> for FilePathDraft {
         Self {
             category: values.category.clone(),
             globs: values.globs.join("\n"),
+            queries: values.queries.join("\n"),
             exclude_globs: values.exclude_globs.join("\n"),
             file_accesses: values.file_accesses,
             target: values.target.clone(),
@@ -45,19 +50,27 @@ impl From<&FilePathRecord> for FilePathDraft {
     }
 }
 
-fn validate(draft: &FilePathDraft) -> Result<FilePathValues> {
+async fn validate(app: &App, conn: &mut Conn, draft: &FilePathDraft) -> Result<FilePathValues> {
     let mut check = Check::default();
     let values = FilePathValues {
         category: check.name("category", &draft.category, 100),
         globs: lines(&check.text("globs", &draft.globs, 50_000)),
-        queries: Vec::new(),
+        queries: lines(&check.text("queries", &draft.queries, 50_000)),
         exclude_globs: lines(&check.text("exclude_globs", &draft.exclude_globs, 50_000)),
         file_accesses: draft.file_accesses,
         target: check.target("target", &draft.target),
         enabled: draft.enabled,
     };
-    if values.globs.is_empty() {
-        check.wrong("globs", "At least one path is needed.");
+    if values.globs.is_empty() && values.queries.is_empty() {
+        check.wrong("globs", "At least one glob or query is needed.");
+    }
+    let used = SqlUse {
+        what: SqlKind::FilePathQuery,
+        platform: "",
+        target: &values.target,
+    };
+    for sql in &values.queries {
+        check.checked_sql(conn, app, "queries", &used, sql).await;
     }
     check.done()?;
     Ok(values)
@@ -67,17 +80,21 @@ fn validate(draft: &FilePathDraft) -> Result<FilePathValues> {
 ///
 /// # Errors
 /// [`Error::Invalid`], [`Error::Refused`] when a config would become too large.
-pub async fn create(app: &App, permit: &Permit<Edit>, draft: &FilePathDraft) -> Result<FilePathId> {
-    let values = validate(draft)?;
+pub async fn create(
+    app: &App,
+    permit: &Permit<Edit>,
+    draft: &FilePathDraft,
+    saving: &Saving,
+) -> Result<FilePathId> {
     let id = FilePathId(ostiary_boot::clock::new_id());
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
+    let values = validate(app, &mut tx, draft).await?;
     taken(
         file_paths::insert(&mut tx, id, &values, app.now()).await,
         "file_paths_category_key",
         "category",
         TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (name, after) = (&values.category, Some(json!(values)));
     let change = Change {
         action: "file_paths.create",
@@ -87,8 +104,7 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &FilePathDraft) -> 
         after,
         ..Change::default()
     };
-    record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish(app, permit, saving, change).await?;
     Ok(id)
 }
 
@@ -101,9 +117,10 @@ pub async fn update(
     permit: &Permit<Edit>,
     id: FilePathId,
     draft: &FilePathDraft,
+    saving: &Saving,
 ) -> Result<()> {
-    let values = validate(draft)?;
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
+    let values = validate(app, &mut tx, draft).await?;
     let before = file_paths::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
@@ -113,7 +130,6 @@ pub async fn update(
         "category",
         TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (before, after) = (Some(json!(before)), Some(json!(values)));
     let name = &values.category;
     let change = Change {
@@ -124,16 +140,21 @@ pub async fn update(
         before,
         after,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 /// Deletes a file path.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`] on `confirm`.
-pub async fn delete(app: &App, permit: &Permit<Edit>, id: FilePathId, confirm: &str) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+pub async fn delete(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: FilePathId,
+    confirm: &str,
+    saving: &Saving,
+) -> Result<()> {
+    let mut tx = ConfigChange::begin(app).await?;
     let found = file_paths::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
@@ -149,6 +170,5 @@ pub async fn delete(app: &App, permit: &Permit<Edit>, id: FilePathId, confirm: &
         before,
         after: None,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }

@@ -1,12 +1,13 @@
 //! osquery's options for nodes.
 
 use ostiary_domain::ids::OptionId;
-use ostiary_store::Db;
+use ostiary_domain::node_config::flags::{self, FLAGS, Flag, Settable};
 use ostiary_store::options::{self, OptionRecord, OptionValues};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::audit::{Change, record};
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -14,35 +15,34 @@ use crate::state::App;
 
 const TAKEN: &str = "There is already a value of this option for this target.";
 
-/// Options that a form offers: those of osquery 5 that a config may set and that fleets use.
-pub const KNOWN: &[&str] = &[
-    "buffered_log_max",
-    "decorations_top_level",
-    "disable_decorators",
-    "distributed_denylist_duration",
-    "distributed_interval",
-    "distributed_tls_max_attempts",
-    "events_expiry",
-    "events_max",
-    "events_optimize",
-    "logger_event_type",
-    "logger_min_status",
-    "logger_snapshot_event_type",
-    "logger_tls_backoff_max",
-    "logger_tls_compress",
-    "logger_tls_max_lines",
-    "logger_tls_max_linesize",
-    "logger_tls_period",
-    "pack_refresh_interval",
-    "read_max",
-    "schedule_default_interval",
-    "schedule_epoch",
-    "schedule_max_drift",
-    "schedule_reload",
-    "schedule_splay_percent",
-    "tls_disable_status_log",
-    "yara_sigurl_authenticate",
-];
+/// Options that a form offers: flags that a config may set, and those that it once could.
+pub fn offered() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().filter(|flag| flag.name != "pack_delimiter")
+}
+
+/// What to know about an option before relying on it, as a sentence.
+#[must_use]
+pub fn note(name: &str) -> Option<String> {
+    let Some(flag) = flags::find(name) else {
+        return Some(if name.starts_with("custom_") {
+            "osquery takes names that begin with custom_ without knowing them.".to_owned()
+        } else {
+            "Ostiary does not know this flag: osqueryd ignores, with a warning, what it does not know either."
+                .to_owned()
+        });
+    };
+    match flag.settable {
+        Settable::ByOptions => None,
+        Settable::AtStart => Some(
+            "osqueryd reads this only when it starts: it counts from the next restart on, if the first config then brings it."
+                .to_owned(),
+        ),
+        Settable::CommandLine => Some(
+            "Command line or flag file only: from osquery 5.4.0 on, a config that sets it is obeyed but for this, with a warning."
+                .to_owned(),
+        ),
+    }
+}
 
 /// What is typed about an option.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -101,18 +101,20 @@ fn validate(draft: &OptionDraft) -> Result<OptionValues> {
             check.wrong("value", "A text, a whole number, true or false is needed.");
         }
     }
+    if let Some(flag) = flags::find(&name)
+        && !check.is_wrong("value")
+        && let Err(sentence) = flag.check(&value)
+    {
+        check.wrong("value", sentence);
+    }
     let target = check.target("target", &draft.target);
-    let priority = if draft.priority.trim().is_empty() {
-        0
-    } else {
-        check.number("priority", &draft.priority, -1000, 1000)
-    };
+    let priority = check.priority("priority", &draft.priority);
     check.done()?;
     Ok(OptionValues {
         name,
         value,
         target,
-        priority: i32::try_from(priority).unwrap_or(0),
+        priority,
     })
 }
 
@@ -120,17 +122,21 @@ fn validate(draft: &OptionDraft) -> Result<OptionValues> {
 ///
 /// # Errors
 /// [`Error::Invalid`], [`Error::Refused`] when a config would become too large.
-pub async fn create(app: &App, permit: &Permit<Edit>, draft: &OptionDraft) -> Result<OptionId> {
+pub async fn create(
+    app: &App,
+    permit: &Permit<Edit>,
+    draft: &OptionDraft,
+    saving: &Saving,
+) -> Result<OptionId> {
     let values = validate(draft)?;
     let id = OptionId(ostiary_boot::clock::new_id());
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     taken(
         options::insert(&mut tx, id, &values, app.now()).await,
         "options_name_target_key",
         "target",
         TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (name, after) = (&values.name, Some(json!(values)));
     let change = Change {
         action: "options.create",
@@ -140,8 +146,7 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &OptionDraft) -> Re
         after,
         ..Change::default()
     };
-    record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish(app, permit, saving, change).await?;
     Ok(id)
 }
 
@@ -154,9 +159,10 @@ pub async fn update(
     permit: &Permit<Edit>,
     id: OptionId,
     draft: &OptionDraft,
+    saving: &Saving,
 ) -> Result<()> {
     let values = validate(draft)?;
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let before = options::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
     taken(
         options::update(&mut tx, id, &values, app.now()).await,
@@ -164,50 +170,43 @@ pub async fn update(
         "target",
         TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (before, after) = (Some(json!(before)), Some(json!(values)));
     let name = &values.name;
-    record(
-        app,
-        &mut tx,
-        permit,
-        Change {
-            action: "options.update",
-            kind: "option",
-            id: id.to_string(),
-            name,
-            before,
-            after,
-        },
-    )
-    .await?;
-    Ok(Db::commit(tx).await?)
+    let change = Change {
+        action: "options.update",
+        kind: "option",
+        id: id.to_string(),
+        name,
+        before,
+        after,
+    };
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 /// Takes an option back.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`] on `confirm`.
-pub async fn delete(app: &App, permit: &Permit<Edit>, id: OptionId, confirm: &str) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+pub async fn delete(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: OptionId,
+    confirm: &str,
+    saving: &Saving,
+) -> Result<()> {
+    let mut tx = ConfigChange::begin(app).await?;
     let found = options::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
     let name = &found.values.name;
     super::validate::confirmed(confirm, name)?;
     options::delete(&mut tx, id).await?;
     let before = Some(json!(found));
-    record(
-        app,
-        &mut tx,
-        permit,
-        Change {
-            action: "options.delete",
-            kind: "option",
-            id: id.to_string(),
-            name,
-            before,
-            after: None,
-        },
-    )
-    .await?;
-    Ok(Db::commit(tx).await?)
+    let change = Change {
+        action: "options.delete",
+        kind: "option",
+        id: id.to_string(),
+        name,
+        before,
+        after: None,
+    };
+    tx.finish(app, permit, saving, change).await.map(drop)
 }

@@ -1,12 +1,13 @@
 //! Packs.
 
 use ostiary_domain::ids::PackId;
+use ostiary_store::Conn;
 use ostiary_store::packs::{self, PackRecord, PackValues};
-use ostiary_store::{Conn, Db};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::audit::{Change, record};
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
 use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, lines, taken};
 use crate::auth::{Edit, Permit};
@@ -80,6 +81,9 @@ async fn validate(
     for sql in &values.discovery {
         check.checked_sql(conn, app, "discovery", &used, sql).await;
     }
+    if let Value::Object(extra) = &values.extra {
+        check.pack_extra(app, conn, &values.target, extra).await;
+    }
     check.done()?;
     Ok(values)
 }
@@ -88,9 +92,14 @@ async fn validate(
 ///
 /// # Errors
 /// [`Error::Invalid`], [`Error::Refused`] when a config would become too large.
-pub async fn create(app: &App, permit: &Permit<Edit>, draft: &PackDraft) -> Result<PackId> {
+pub async fn create(
+    app: &App,
+    permit: &Permit<Edit>,
+    draft: &PackDraft,
+    saving: &Saving,
+) -> Result<PackId> {
     let id = PackId(ostiary_boot::clock::new_id());
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let values = validate(app, &mut tx, draft, json!({})).await?;
     taken(
         packs::insert(&mut tx, id, &values, false, app.now()).await,
@@ -98,7 +107,6 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &PackDraft) -> Resu
         "name",
         NAME_TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let after = Some(json!(values));
     let change = Change {
         action: "packs.create",
@@ -108,8 +116,7 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &PackDraft) -> Resu
         after,
         ..Change::default()
     };
-    record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish(app, permit, saving, change).await?;
     Ok(id)
 }
 
@@ -117,8 +124,14 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &PackDraft) -> Resu
 ///
 /// # Errors
 /// [`Error::Invalid`], [`Error::NotFound`], [`Error::Refused`] for a built-in pack or when a config would become too large.
-pub async fn update(app: &App, permit: &Permit<Edit>, id: PackId, draft: &PackDraft) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+pub async fn update(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: PackId,
+    draft: &PackDraft,
+    saving: &Saving,
+) -> Result<()> {
+    let mut tx = ConfigChange::begin(app).await?;
     let before = load_own(&mut tx, id).await?;
     let values = validate(app, &mut tx, draft, before.extra.clone()).await?;
     taken(
@@ -127,7 +140,6 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: PackId, draft: &PackDr
         "name",
         NAME_TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (before, after) = (Some(json!(before)), Some(json!(values)));
     let change = Change {
         action: "packs.update",
@@ -137,16 +149,21 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: PackId, draft: &PackDr
         before,
         after,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 /// Deletes a pack with its queries.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`] on `confirm`, [`Error::Refused`] for a built-in pack.
-pub async fn delete(app: &App, permit: &Permit<Edit>, id: PackId, confirm: &str) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+pub async fn delete(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: PackId,
+    confirm: &str,
+    saving: &Saving,
+) -> Result<()> {
+    let mut tx = ConfigChange::begin(app).await?;
     let pack = load_own(&mut tx, id).await?;
     super::validate::confirmed(confirm, &pack.name)?;
     packs::delete(&mut tx, id).await?;
@@ -159,8 +176,7 @@ pub async fn delete(app: &App, permit: &Permit<Edit>, id: PackId, confirm: &str)
         before,
         after: None,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 /// A pack that is not built in.

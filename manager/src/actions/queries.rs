@@ -1,13 +1,14 @@
 //! Scheduled queries, of a pack or of the schedule itself.
 
 use ostiary_domain::ids::{PackId, QueryId};
+use ostiary_store::Conn;
 use ostiary_store::packs::PackRecord;
 use ostiary_store::queries::{self, QueryRecord, QueryValues};
-use ostiary_store::{Conn, Db};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::audit::{Change, record};
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
 use super::sql_check::{SqlKind, SqlUse};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
@@ -94,7 +95,7 @@ async fn validate(
     // Seven days: above that osquery would not run it at all.
     let interval = check.number("interval_seconds", &draft.interval_seconds, 1, 604_800);
     let values = QueryValues {
-        name: check.result_name("name", &draft.name),
+        name: check.query_name("name", &draft.name, pack.is_some()),
         sql: check.sql("sql", &draft.sql),
         interval_seconds: i32::try_from(interval).unwrap_or(3600),
         snapshot: draft.kind == "snapshot",
@@ -137,9 +138,10 @@ pub async fn create(
     permit: &Permit<Edit>,
     pack: Option<PackId>,
     draft: &QueryDraft,
+    saving: &Saving,
 ) -> Result<QueryId> {
     let id = QueryId(ostiary_boot::clock::new_id());
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let in_pack = may_change(&mut tx, pack).await?;
     let values = validate(app, &mut tx, draft, in_pack.as_ref(), json!({})).await?;
     taken(
@@ -148,7 +150,6 @@ pub async fn create(
         "name",
         NAME_TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let after = Some(json!({"pack_id": pack, "values": values}));
     let change = Change {
         action: "queries.create",
@@ -158,8 +159,7 @@ pub async fn create(
         after,
         ..Change::default()
     };
-    record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish(app, permit, saving, change).await?;
     Ok(id)
 }
 
@@ -173,8 +173,9 @@ pub async fn update(
     pack: Option<PackId>,
     id: QueryId,
     draft: &QueryDraft,
+    saving: &Saving,
 ) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let before = load(&mut tx, pack, id).await?;
     let in_pack = may_change(&mut tx, pack).await?;
     let extra = before.extra.clone();
@@ -185,7 +186,6 @@ pub async fn update(
         "name",
         NAME_TAKEN,
     )?;
-    super::check_config_sizes(&mut tx).await?;
     let (before, after) = (Some(json!(before)), Some(json!(values)));
     let change = Change {
         action: "queries.update",
@@ -195,8 +195,7 @@ pub async fn update(
         before,
         after,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 /// Deletes a query of this pack, or (`None`) of the schedule.
@@ -209,8 +208,9 @@ pub async fn delete(
     pack: Option<PackId>,
     id: QueryId,
     confirm: &str,
+    saving: &Saving,
 ) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let query = load(&mut tx, pack, id).await?;
     may_change(&mut tx, pack).await?;
     super::validate::confirmed(confirm, &query.name)?;
@@ -224,8 +224,7 @@ pub async fn delete(
         before,
         after: None,
     };
-    record(app, &mut tx, permit, change).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish(app, permit, saving, change).await.map(drop)
 }
 
 async fn load(conn: &mut Conn, pack: Option<PackId>, id: QueryId) -> Result<QueryRecord> {

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use ostiary_domain::ids::OptionId;
 use ostiary_domain::target::Target;
 use ostiary_store::options::{self, OptionRecord, OptionValues};
-use ostiary_store::{Conn, Db, node_lists};
+use ostiary_store::{Conn, node_lists};
 use serde_json::{Value, json};
 
-use super::audit::{Change, record};
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
 use super::validate::Check;
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -53,9 +54,8 @@ pub async fn resync(
         let sentence = format!("It reaches {nodes} nodes now. Confirm that number.");
         return Err(Error::field("confirm", sentence));
     }
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let epoch = bump_schedule_epoch(&mut tx, target, app.now()).await?;
-    super::check_config_sizes(&mut tx).await?;
     let change = Change {
         action: "options.resync",
         kind: "option",
@@ -63,8 +63,7 @@ pub async fn resync(
         after: Some(json!({"target": target.trim(), "schedule_epoch": epoch, "nodes": nodes})),
         ..Change::default()
     };
-    record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish(app, permit, &Saving::at_once(), change).await?;
     Ok(epoch)
 }
 

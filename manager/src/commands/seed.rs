@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::actions::api_tokens::{self, TokenDraft};
+use crate::actions::config_change::Saving;
 use crate::actions::destinations::{self, DestinationDraft};
 use crate::actions::enroll_secrets::{self, SecretDraft};
 use crate::actions::pack_import::{self, ImportDraft};
@@ -373,9 +374,14 @@ async fn import_pack(app: &App, arguments: ImportPack) -> anyhow::Result<()> {
         target: arguments.target,
         text: String::from_utf8_lossy(&bytes).into_owned(),
     };
-    let report = pack_import::import(app, &Permit::<Edit>::for_command(), &draft)
-        .await
-        .map_err(explain)?;
+    let report = pack_import::import(
+        app,
+        &Permit::<Edit>::for_command(),
+        &draft,
+        &Saving::at_once(),
+    )
+    .await
+    .map_err(explain)?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
 }

@@ -83,7 +83,8 @@ pub(crate) async fn create(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match decorators::create(&app, &permit, &form).await {
+    let saving = fields.saving();
+    match decorators::create(&app, &permit, &form, &saving).await {
         Ok(_) => {
             visitor
                 .done(
@@ -99,7 +100,7 @@ pub(crate) async fn create(
                 title: "New decorator",
                 nav: "decorators",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -141,7 +142,8 @@ pub(crate) async fn update(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match decorators::update(&app, &permit, id, &form).await {
+    let saving = fields.saving();
+    match decorators::update(&app, &permit, id, &form, &saving).await {
         Ok(()) => {
             visitor
                 .done("/decorators", "Saved. Nodes get it with their next config.")
@@ -159,7 +161,7 @@ pub(crate) async fn update(
                 title: &format!("Edit {name}"),
                 nav: "decorators",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -173,7 +175,8 @@ pub(crate) async fn delete(
     Path(id): Path<DecoratorId>,
     fields: Fields,
 ) -> Result<Response> {
-    let result = decorators::delete(&app, &permit, id, fields.text("confirm")).await;
+    let result =
+        decorators::delete(&app, &permit, id, fields.text("confirm"), &fields.saving()).await;
     visitor
         .answer(
             result,

@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 
+use crate::actions::config_change::Saving;
 use crate::error::Error;
 
 /// The fields of a posted form, in order. A field that was not sent reads as empty, a check box as off.
@@ -59,6 +60,12 @@ impl Fields {
     #[must_use]
     pub(crate) fn is_on(&self, name: &str) -> bool {
         !self.text(name).is_empty()
+    }
+
+    /// How a change of configs is to be saved.
+    #[must_use]
+    pub(crate) fn saving(&self) -> Saving {
+        Saving::read(|name| self.text(name))
     }
 
     /// All fields.

@@ -82,7 +82,8 @@ pub(crate) async fn create(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match file_paths::create(&app, &permit, &form).await {
+    let saving = fields.saving();
+    match file_paths::create(&app, &permit, &form, &saving).await {
         Ok(_) => {
             visitor
                 .done(
@@ -98,7 +99,7 @@ pub(crate) async fn create(
                 title: "New file path",
                 nav: "file-paths",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -140,7 +141,8 @@ pub(crate) async fn update(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match file_paths::update(&app, &permit, id, &form).await {
+    let saving = fields.saving();
+    match file_paths::update(&app, &permit, id, &form, &saving).await {
         Ok(()) => {
             visitor
                 .done("/file-paths", "Saved. Nodes get it with their next config.")
@@ -158,7 +160,7 @@ pub(crate) async fn update(
                 title: &format!("Edit {name}"),
                 nav: "file-paths",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -172,7 +174,8 @@ pub(crate) async fn delete(
     Path(id): Path<FilePathId>,
     fields: Fields,
 ) -> Result<Response> {
-    let result = file_paths::delete(&app, &permit, id, fields.text("confirm")).await;
+    let result =
+        file_paths::delete(&app, &permit, id, fields.text("confirm"), &fields.saving()).await;
     visitor
         .answer(
             result,

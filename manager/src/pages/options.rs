@@ -89,7 +89,8 @@ pub(crate) async fn create(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match options::create(&app, &permit, &form).await {
+    let saving = fields.saving();
+    match options::create(&app, &permit, &form, &saving).await {
         Ok(_) => {
             visitor
                 .done(
@@ -105,7 +106,7 @@ pub(crate) async fn create(
                 title: "New option",
                 nav: "options",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -147,7 +148,8 @@ pub(crate) async fn update(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match options::update(&app, &permit, id, &form).await {
+    let saving = fields.saving();
+    match options::update(&app, &permit, id, &form, &saving).await {
         Ok(()) => {
             visitor
                 .done("/options", "Saved. Nodes get it with their next config.")
@@ -165,7 +167,7 @@ pub(crate) async fn update(
                 title: &format!("Edit {name}"),
                 nav: "options",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -179,7 +181,7 @@ pub(crate) async fn delete(
     Path(id): Path<OptionId>,
     fields: Fields,
 ) -> Result<Response> {
-    let result = options::delete(&app, &permit, id, fields.text("confirm")).await;
+    let result = options::delete(&app, &permit, id, fields.text("confirm"), &fields.saving()).await;
     visitor
         .answer(
             result,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Fields;
 use super::reach::Reach;
 use super::shell::Page;
+use crate::actions::config_change::Saving;
 use crate::actions::pack_import::{self, ImportDraft};
 use crate::actions::packs::{self, PackDraft};
 use crate::auth::{Edit, Permit, View, Visitor};
@@ -125,7 +126,8 @@ pub(crate) async fn create(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match packs::create(&app, &permit, &form).await {
+    let saving = fields.saving();
+    match packs::create(&app, &permit, &form, &saving).await {
         Ok(id) => {
             visitor
                 .done(
@@ -141,7 +143,7 @@ pub(crate) async fn create(
                 title: "New pack",
                 nav: "packs",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -182,7 +184,8 @@ pub(crate) async fn update(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match packs::update(&app, &permit, id, &form).await {
+    let saving = fields.saving();
+    match packs::update(&app, &permit, id, &form, &saving).await {
         Ok(()) => {
             visitor
                 .done(
@@ -202,7 +205,7 @@ pub(crate) async fn update(
                 title: &format!("Edit {}", pack.name),
                 nav: "packs",
             }
-            .show_again(&app, &visitor, context)
+            .show_again(&app, &visitor, saving.kept_in(context))
             .await
         }
     }
@@ -216,7 +219,7 @@ pub(crate) async fn delete(
     Path(id): Path<PackId>,
     fields: Fields,
 ) -> Result<Response> {
-    let result = packs::delete(&app, &permit, id, fields.text("confirm")).await;
+    let result = packs::delete(&app, &permit, id, fields.text("confirm"), &fields.saving()).await;
     visitor
         .answer(
             result,
@@ -261,8 +264,8 @@ pub(crate) async fn import(
     permit: Permit<Edit>,
     parts: Multipart,
 ) -> Result<Response> {
-    let form = read_upload(parts).await?;
-    match pack_import::import(&app, &permit, &form).await {
+    let (form, saving) = read_upload(parts).await?;
+    match pack_import::import(&app, &permit, &form, &saving).await {
         Ok(report) => {
             let context = import_context(
                 &app,
@@ -275,14 +278,17 @@ pub(crate) async fn import(
         }
         Err(error) => {
             let context = import_context(&app, &form, error.into_fields()?, None).await?;
-            IMPORT.show_again(&app, &visitor, context).await
+            IMPORT
+                .show_again(&app, &visitor, saving.kept_in(context))
+                .await
         }
     }
 }
 
 /// The form of an import; a file wins over typed text, and its name stands in for a missing one.
-async fn read_upload(mut parts: Multipart) -> Result<ImportDraft> {
+async fn read_upload(mut parts: Multipart) -> Result<(ImportDraft, Saving)> {
     let mut form = ImportDraft::default();
+    let mut others: Vec<(String, String)> = Vec::new();
     let mut file_name = String::new();
     while let Some(part) = parts
         .next_field()
@@ -304,7 +310,7 @@ async fn read_upload(mut parts: Multipart) -> Result<ImportDraft> {
             "text" if form.text.is_empty() => form.text = text,
             "name" => form.name = text,
             "target" => form.target = text,
-            _ => {}
+            _ => others.push((field, text)),
         }
     }
     if form.name.trim().is_empty() && !file_name.is_empty() {
@@ -314,5 +320,9 @@ async fn read_upload(mut parts: Multipart) -> Result<ImportDraft> {
             .map_or(stem, |(stem, _)| stem)
             .to_owned();
     }
-    Ok(form)
+    let saving = Saving::read(|name| {
+        let found = others.iter().find(|(field, _)| field == name);
+        found.map_or("", |(_, text)| text)
+    });
+    Ok((form, saving))
 }

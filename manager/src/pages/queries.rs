@@ -103,7 +103,8 @@ impl Place {
         fields: Fields,
     ) -> Result<Response> {
         let form = draft(&fields);
-        match queries::create(&app, &permit, self.pack, &form).await {
+        let saving = fields.saving();
+        match queries::create(&app, &permit, self.pack, &form, &saving).await {
             Ok(_) => {
                 visitor
                     .done(
@@ -115,7 +116,7 @@ impl Place {
             Err(error) => {
                 let context = self.context(&app, &form, error.into_fields()?).await?;
                 self.page("New query")
-                    .show_again(&app, &visitor, context)
+                    .show_again(&app, &visitor, saving.kept_in(context))
                     .await
             }
         }
@@ -143,7 +144,8 @@ impl Place {
         fields: Fields,
     ) -> Result<Response> {
         let form = draft(&fields);
-        match queries::update(&app, &permit, self.pack, id, &form).await {
+        let saving = fields.saving();
+        match queries::update(&app, &permit, self.pack, id, &form, &saving).await {
             Ok(()) => {
                 visitor
                     .done(&self.back(), "Saved. Nodes get it with their next config.")
@@ -152,7 +154,7 @@ impl Place {
             Err(error) => {
                 let context = self.context(&app, &form, error.into_fields()?).await?;
                 self.page(&format!("Edit {}", form.name))
-                    .show_again(&app, &visitor, context)
+                    .show_again(&app, &visitor, saving.kept_in(context))
                     .await
             }
         }
@@ -166,7 +168,15 @@ impl Place {
         id: QueryId,
         fields: Fields,
     ) -> Result<Response> {
-        let result = queries::delete(&app, &permit, self.pack, id, fields.text("confirm")).await;
+        let result = queries::delete(
+            &app,
+            &permit,
+            self.pack,
+            id,
+            fields.text("confirm"),
+            &fields.saving(),
+        )
+        .await;
         let again = format!("{}/{id}/edit", self.base());
         visitor
             .answer(result, &self.back(), "The query was deleted.", &again)

@@ -11,12 +11,13 @@ use ostiary_store::file_paths::{self, FilePathValues};
 use ostiary_store::options::{self, OptionValues};
 use ostiary_store::packs::{self, PackValues};
 use ostiary_store::queries;
-use ostiary_store::{Conn, Db};
+use ostiary_store::Conn;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::values::{is_same, query_values, statements};
-use crate::actions::audit::{Change, record};
+use crate::actions::audit::Change;
+use crate::actions::config_change::{ConfigChange, Saving};
 use crate::actions::validate::Check;
 use crate::auth::{Edit, Permit};
 use crate::error::Result;
@@ -74,7 +75,12 @@ pub struct Note {
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) on `text`, `name` or `target`; [`Error::Refused`](crate::error::Error::Refused) when a config would become too large. Nothing is changed then.
-pub async fn import(app: &App, permit: &Permit<Edit>, draft: &ImportDraft) -> Result<Report> {
+pub async fn import(
+    app: &App,
+    permit: &Permit<Edit>,
+    draft: &ImportDraft,
+    saving: &Saving,
+) -> Result<Report> {
     let mut check = Check::default();
     let target = check.target("target", &draft.target);
     let name = check.line("name", &draft.name, 200);
@@ -90,7 +96,7 @@ pub async fn import(app: &App, permit: &Permit<Edit>, draft: &ImportDraft) -> Re
     };
     check.done()?;
     let file = file.unwrap_or_default();
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let mut import = Import {
         app,
         conn: &mut tx,
@@ -99,22 +105,15 @@ pub async fn import(app: &App, permit: &Permit<Edit>, draft: &ImportDraft) -> Re
     };
     import.everything(&file).await?;
     let report = import.report;
-    crate::actions::check_config_sizes(&mut tx).await?;
     let after = Some(json!({"report": report, "target": target}));
-    record(
-        app,
-        &mut tx,
-        permit,
-        Change {
-            action: "packs.import",
-            kind: "import",
-            name: &name,
-            after,
-            ..Change::default()
-        },
-    )
-    .await?;
-    Db::commit(tx).await?;
+    let change = Change {
+        action: "packs.import",
+        kind: "import",
+        name: &name,
+        after,
+        ..Change::default()
+    };
+    tx.finish(app, permit, saving, change).await?;
     Ok(report)
 }
 

@@ -1,0 +1,173 @@
+//! The cut-off guard's questions, and what a preview says.
+
+use ostiary_domain::cut_off::{Care, Danger};
+use ostiary_domain::ids::NodeId;
+use ostiary_domain::node::NodeFacts;
+use sha2::{Digest as _, Sha256};
+
+use super::Saving;
+use crate::error::{Error, FieldErrors};
+use crate::state::App;
+
+/// Names of nodes that a preview says.
+const NAMED: usize = 8;
+
+/// Paths that the api answers besides its own: those of the settings.
+pub(super) fn served(_: &App) -> Vec<String> {
+    Vec::new()
+}
+
+/// A danger as a sentence.
+fn sentence(danger: &Danger) -> String {
+    let old = danger.old.as_ref().map_or_else(
+        || "what their flag file says".to_owned(),
+        ToString::to_string,
+    );
+    let nodes = match danger.nodes {
+        1 => "1 node".to_owned(),
+        nodes => format!("{nodes} nodes"),
+    };
+    format!(
+        "{}: {old} → {} on {nodes}. {}",
+        danger.option, danger.new, danger.consequence
+    )
+}
+
+/// Names what is to be confirmed, so that nothing else is confirmed by it. Not the number of nodes: those come and go.
+fn digest(dangers: &[Danger]) -> String {
+    let mut hash = Sha256::new();
+    for danger in dangers {
+        hash.update(format!(
+            "{}\n{:?}\n{}\n",
+            danger.option, danger.old, danger.new
+        ));
+    }
+    hex::encode(&hash.finalize()[..8])
+}
+
+/// What must be typed, if confirming is not enough.
+fn to_be_typed(dangers: &[Danger]) -> Option<&str> {
+    dangers
+        .iter()
+        .find(|danger| danger.care == Care::Type)
+        .map(|danger| danger.option.as_str())
+}
+
+/// Were these dangers confirmed?
+pub(super) fn confirmed(saving: &Saving, dangers: &[Danger]) -> Result<(), Error> {
+    let must_type = to_be_typed(dangers);
+    let is_confirmed = saving.confirmed == digest(dangers);
+    if dangers.is_empty() || is_confirmed && must_type.is_none_or(|word| word == saving.typed) {
+        return Ok(());
+    }
+    let mut errors = FieldErrors::default();
+    let sentences: Vec<String> = dangers.iter().map(sentence).collect();
+    errors.add("cut_off", sentences.join("\n"));
+    errors.add("cut_off_digest", digest(dangers));
+    if let Some(word) = must_type {
+        errors.add("cut_off_word", word);
+    }
+    Err(Error::Invalid(errors))
+}
+
+/// Says what would happen.
+pub(super) fn preview(
+    app: &App,
+    nodes: &[(NodeId, NodeFacts)],
+    changed: &[NodeId],
+    dangers: &[Danger],
+) -> Error {
+    let mut names: Vec<&str> = nodes
+        .iter()
+        .filter(|(id, _)| changed.contains(id))
+        .map(|(_, facts)| facts.name.as_str())
+        .take(NAMED + 1)
+        .collect();
+    names.sort_unstable();
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    names.truncate(NAMED);
+    let mut text = match changed.len() {
+        0 => format!(
+            "None of the {} nodes would get another config.",
+            nodes.len()
+        ),
+        count => format!(
+            "{count} of {} nodes would get another config: {}{more}.",
+            nodes.len(),
+            names.join(", ")
+        ),
+    };
+    if changed.len() > 1 {
+        let shares = app.settings.rollouts.shares();
+        let counts: Vec<String> = shares
+            .iter()
+            .map(|share| {
+                let share = usize::try_from(*share).unwrap_or(100);
+                (changed.len() * share).div_ceil(100).to_string()
+            })
+            .collect();
+        text.push_str(&format!(
+            " In stages it would be {} of them, if all check in.",
+            counts.join(", then ")
+        ));
+    }
+    let mut errors = FieldErrors::one("preview", text);
+    if !dangers.is_empty() {
+        let sentences: Vec<String> = dangers.iter().map(sentence).collect();
+        errors.add("cut_off", sentences.join("\n"));
+        errors.add("cut_off_digest", digest(dangers));
+        if let Some(word) = to_be_typed(dangers) {
+            errors.add("cut_off_word", word);
+        }
+    }
+    Error::Invalid(errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn danger(option: &str, care: Care) -> Danger {
+        Danger {
+            option: option.into(),
+            old: Some(json!(10)),
+            new: json!("/x"),
+            nodes: 3,
+            consequence: "It is lost.",
+            care,
+        }
+    }
+
+    fn asked(saving: &Saving, dangers: &[Danger]) -> FieldErrors {
+        confirmed(saving, dangers)
+            .unwrap_err()
+            .into_fields()
+            .unwrap()
+    }
+
+    #[test]
+    fn what_is_confirmed_is_exactly_what_was_shown() {
+        let dangers = [danger("logger_tls_period", Care::Confirm)];
+        let errors = asked(&Saving::default(), &dangers);
+        assert_eq!(
+            errors.0["cut_off"],
+            "logger_tls_period: 10 → \"/x\" on 3 nodes. It is lost."
+        );
+        let mut saving = Saving {
+            confirmed: errors.0["cut_off_digest"].clone(),
+            ..Saving::default()
+        };
+        assert!(confirmed(&saving, &dangers).is_ok());
+        let other = [danger("logger_tls_endpoint", Care::Confirm)];
+        assert!(confirmed(&saving, &other).is_err());
+        let worse = [danger("logger_tls_period", Care::Type)];
+        let errors = asked(&saving, &worse);
+        saving.confirmed.clone_from(&errors.0["cut_off_digest"]);
+        assert!(confirmed(&saving, &worse).is_err());
+        saving.typed.clone_from(&errors.0["cut_off_word"]);
+        assert!(confirmed(&saving, &worse).is_ok());
+        assert!(confirmed(&Saving::default(), &[]).is_ok());
+    }
+}

@@ -1,0 +1,52 @@
+//! Going back to a revision of all config objects.
+
+use ostiary_store::{config_revisions, rollouts};
+use serde_json::json;
+
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
+use crate::auth::{Edit, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+/// Makes all config objects what they were after a revision, as a new revision. What is built in stays as this release has it. A
+/// roll-out that is under way ends with it.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Refused`] when nothing differs, a name is taken, or a config would become too large;
+/// [`Error::Invalid`] when it could cut nodes off and that was not confirmed.
+pub async fn return_to(
+    app: &App,
+    permit: &Permit<Edit>,
+    number: i64,
+    saving: &Saving,
+) -> Result<i64> {
+    let mut tx = ConfigChange::begin(app).await?;
+    let (_, objects) = config_revisions::find(&mut tx, number)
+        .await?
+        .ok_or(Error::NotFound)?;
+    if let Some(active) = rollouts::lock_active(&mut tx).await? {
+        rollouts::end(&mut tx, active.id, true, app.now()).await?;
+    }
+    config_revisions::restore(&mut tx, &objects, app.now())
+        .await
+        .map_err(|error| match error {
+            ostiary_store::Error::Constraint { .. } => Error::Refused(
+                "It cannot be returned to as it was: a name in it is taken by something built in."
+                    .to_owned(),
+            ),
+            other => other.into(),
+        })?;
+    let what = format!("Returned to revision {number}");
+    let change = Change {
+        action: "revisions.return",
+        kind: "revision",
+        id: number.to_string(),
+        name: &what,
+        after: Some(json!({"revision": number})),
+        ..Change::default()
+    };
+    let outcome = tx.finish(app, permit, saving, change).await?;
+    // Nothing differed: the present revision is the one.
+    Ok(outcome.revision.unwrap_or(number))
+}
