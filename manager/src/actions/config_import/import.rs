@@ -1,0 +1,287 @@
+//! Importing files: shown first, then applied exactly as shown.
+
+use ostiary_domain::ids::UserId;
+use ostiary_domain::osquery::pack_file::{ImportedFile, PackFileError, parse, parse_yaml};
+use ostiary_store::uploads::{self, NewUpload};
+use ostiary_store::{Conn, Db};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::compare::{Steps, compare};
+use super::report::Report;
+use super::wanted::Wanted;
+use super::{carry_out, sql};
+use crate::actions::audit::Change;
+use crate::actions::config_change::{ConfigChange, Saving};
+use crate::actions::validate::Check;
+use crate::auth::{Edit, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+/// Files of one import, and bytes of all of them.
+const MAX_FILES: usize = 200;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+const KIND: &str = "config";
+
+/// A file as it was sent.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct UploadedFile {
+    /// Its name; a pack file without a name inside is called so.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+}
+
+/// What is typed or uploaded.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImportDraft {
+    /// The files.
+    pub files: Vec<UploadedFile>,
+    /// For a single pack file, which does not say its own name.
+    pub name: String,
+    /// Tag expression: which nodes get it.
+    pub target: String,
+    /// Remove what this target has and the files do not.
+    pub replace: bool,
+}
+
+/// Files that were read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Import {
+    files: Vec<(String, ImportedFile)>,
+    /// Tag expression.
+    pub target: String,
+    /// Remove what this target has and the files do not.
+    pub replace: bool,
+}
+
+impl Import {
+    /// Reads what was sent.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `text`, `name` or `target`.
+    pub fn read(draft: &ImportDraft) -> Result<Self> {
+        let mut check = Check::default();
+        let target = check.target("target", &draft.target);
+        let name = check.line("name", &draft.name, 200);
+        if draft.files.is_empty() {
+            check.wrong("text", "Choose a file, or paste its text.");
+        }
+        let size: usize = draft.files.iter().map(|file| file.text.len()).sum();
+        if draft.files.len() > MAX_FILES || size > MAX_BYTES {
+            check.wrong(
+                "text",
+                format!(
+                    "This is too much at once: at most {MAX_FILES} files of {} MiB together.",
+                    MAX_BYTES >> 20
+                ),
+            );
+        }
+        let mut files = Vec::new();
+        if size <= MAX_BYTES {
+            for file in &draft.files {
+                let own = stem(&file.name);
+                let pack_name = match (name.as_str(), own.as_str()) {
+                    ("", "") => "imported",
+                    ("", own) => own,
+                    (name, _) if draft.files.len() == 1 => name,
+                    (_, own) => own,
+                };
+                match read_file(file, pack_name) {
+                    Ok(read) => files.push((file.name.clone(), read)),
+                    Err(error) => {
+                        let which = if file.name.is_empty() {
+                            String::new()
+                        } else {
+                            format!("{}: ", file.name)
+                        };
+                        check.wrong("text", format!("{which}it cannot be imported: {error}."));
+                    }
+                }
+            }
+        }
+        check.done()?;
+        Ok(Self {
+            files,
+            target,
+            replace: draft.replace,
+        })
+    }
+
+    fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::for_target(&self.target);
+        for (name, file) in &self.files {
+            let name = if name.is_empty() { "the text" } else { name };
+            wanted.add(name, file.clone());
+        }
+        wanted.drop_repeated();
+        wanted
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self
+            .files
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !name.is_empty())
+            .collect();
+        names.join(", ")
+    }
+
+    /// What is to be done as things stand.
+    async fn steps(&self, app: &App, conn: &mut Conn) -> Result<(Report, Steps)> {
+        let mut wanted = self.wanted();
+        sql::check(app, conn, &mut wanted).await;
+        let mut steps = compare(conn, &wanted, self.replace).await?;
+        let mut notes = wanted.notes;
+        notes.append(&mut steps.notes);
+        let scope = format!("{}\n{}", self.target, self.replace);
+        let report = Report::new(std::mem::take(&mut steps.steps), notes, &scope);
+        Ok((report, steps))
+    }
+}
+
+fn stem(name: &str) -> String {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    name.rsplit_once('.')
+        .map_or(name, |(stem, _)| stem)
+        .to_owned()
+}
+
+/// osquery's files begin with a brace, once comments are gone; all else is taken for YAML.
+fn read_file(
+    file: &UploadedFile,
+    pack_name: &str,
+) -> std::result::Result<ImportedFile, PackFileError> {
+    let name = file.name.to_lowercase();
+    let is_yaml = if name.ends_with(".yml") || name.ends_with(".yaml") {
+        true
+    } else if name.ends_with(".conf") || name.ends_with(".json") {
+        false
+    } else {
+        let first = (file
+            .text
+            .trim_start_matches('\u{FEFF}')
+            .lines()
+            .map(str::trim))
+        .find(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("//"));
+        !first.is_some_and(|line| line.starts_with(['{', '[']))
+    };
+    if is_yaml {
+        parse_yaml(&file.text, &file.name)
+    } else {
+        parse(&file.text, pack_name)
+    }
+}
+
+/// What an import would do, without doing it.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn dry_run(app: &App, _: &Permit<Edit>, import: &Import) -> Result<Report> {
+    let mut tx = app.db.begin().await?;
+    Ok(import.steps(app, &mut tx).await?.0)
+}
+
+/// Does what was shown. `digest` is that of the report; should the config have moved on meanwhile so that something else would be done,
+/// nothing is.
+///
+/// # Errors
+/// [`Error::Refused`] when the report is another by now, or a config would become too large; [`Error::Invalid`] when an option could
+/// cut nodes off and that was not confirmed.
+pub async fn apply(
+    app: &App,
+    permit: &Permit<Edit>,
+    import: &Import,
+    digest: &str,
+    saving: &Saving,
+) -> Result<Report> {
+    let mut change = ConfigChange::begin(app).await?;
+    let (report, steps) = import.steps(app, &mut change).await?;
+    if report.digest != digest {
+        return Err(Error::Refused(
+            "The config has moved on since this was shown, so something else would be done now. Nothing was changed; look at it again."
+                .to_owned(),
+        ));
+    }
+    carry_out(app, &mut change, steps.writes).await?;
+    let name = import.names();
+    let after = Some(
+        json!({"target": import.target, "replace": import.replace, "files": name, "report": report}),
+    );
+    let entry = Change {
+        action: "config.import",
+        kind: "import",
+        name: &name,
+        after,
+        ..Change::default()
+    };
+    change.finish(app, permit, saving, entry).await?;
+    Ok(report)
+}
+
+fn user_of(permit: &Permit<Edit>) -> Result<UserId> {
+    permit.actor().user_id.ok_or(Error::NotFound)
+}
+
+/// Keeps an import for its sender until it is applied, and returns its id.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn keep(app: &App, permit: &Permit<Edit>, import: &Import) -> Result<Uuid> {
+    let id = ostiary_boot::clock::new_id();
+    let mut tx = app.db.begin().await?;
+    let upload = NewUpload {
+        id,
+        user: user_of(permit)?,
+        kind: KIND,
+        content: &json!(import),
+    };
+    uploads::insert(&mut tx, &upload, app.now()).await?;
+    Db::commit(tx).await?;
+    Ok(id)
+}
+
+/// An import that its sender has kept.
+///
+/// # Errors
+/// [`Error::NotFound`] when it is another's, or its hour is over.
+pub async fn kept(app: &App, permit: &Permit<Edit>, id: Uuid) -> Result<Import> {
+    let mut conn = app.db.acquire().await?;
+    let content = uploads::find(&mut conn, id, user_of(permit)?, KIND, app.now()).await?;
+    serde_json::from_value(content.ok_or(Error::NotFound)?).map_err(|_| Error::NotFound)
+}
+
+/// What a kept import would do now.
+///
+/// # Errors
+/// As [`kept`].
+pub async fn report_of_kept(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: Uuid,
+) -> Result<(Import, Report)> {
+    let import = kept(app, permit, id).await?;
+    let report = dry_run(app, permit, &import).await?;
+    Ok((import, report))
+}
+
+/// Applies a kept import as [`apply`] does, and forgets it.
+///
+/// # Errors
+/// As [`apply`] and [`kept`].
+pub async fn apply_kept(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: Uuid,
+    digest: &str,
+    saving: &Saving,
+) -> Result<Report> {
+    let import = kept(app, permit, id).await?;
+    let report = apply(app, permit, &import, digest, saving).await?;
+    uploads::delete(&mut *app.db.acquire().await?, id, user_of(permit)?).await?;
+    Ok(report)
+}
