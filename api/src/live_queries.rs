@@ -8,15 +8,31 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::live_query::{LiveQuery, OFFER_AGAIN_AFTER};
+use ostiary_domain::table_denial::TableDenial;
 use ostiary_store::node_keys::KnownNode;
-use ostiary_store::{Db, live_query_tasks};
+use ostiary_store::{Db, live_query_tasks, table_denials};
 
 use crate::error::Result;
 
 /// All that are open.
 #[derive(Debug, Default)]
 pub(crate) struct LiveQueries {
-    open: ArcSwap<Vec<Open>>,
+    open: ArcSwap<Loaded>,
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    queries: Vec<Open>,
+    /// Changed rarely; whoever changes them bumps this generation, too.
+    denials: Vec<TableDenial>,
+}
+
+/// What a poll gets.
+#[derive(Debug)]
+pub(crate) struct HandedOut {
+    pub(crate) wire_id: String,
+    pub(crate) sql: String,
+    pub(crate) discovery: Option<String>,
 }
 
 #[derive(Debug)]
@@ -31,9 +47,11 @@ impl LiveQueries {
     pub(crate) async fn reload(&self, db: &Db, now: DateTime<Utc>) -> ostiary_store::Result<()> {
         let mut conn = db.acquire().await?;
         let queries = live_query_tasks::list_open(&mut conn, now).await?;
+        let denials = table_denials::list(&mut conn).await?;
         let before = self.open.load();
         let open = queries.into_iter().map(|query| {
             let kept = before
+                .queries
                 .iter()
                 .find(|open| open.query.id == query.id)
                 .map(|open| open.ask_again_at.clone());
@@ -42,28 +60,41 @@ impl LiveQueries {
                 ask_again_at: kept.unwrap_or_default(),
             }
         });
-        self.open.store(Arc::new(open.collect()));
+        self.open.store(Arc::new(Loaded {
+            queries: open.collect(),
+            denials: denials.into_iter().map(|denial| denial.values).collect(),
+        }));
         Ok(())
     }
 
-    /// Hands out what the node has not got yet: SQL by wire id.
+    /// Hands out what the node has not got yet.
+    ///
+    /// A query with a discovery goes out alone: should the discovery fail in SQL after all, osqueryd forgets the whole answer.
     pub(crate) async fn take(
         &self,
         db: &Db,
         node: &KnownNode,
         now: DateTime<Utc>,
-    ) -> Result<Vec<(String, String)>> {
+    ) -> Result<Vec<HandedOut>> {
         let open = self.open.load_full();
-        let due: Vec<&Open> = open
+        let (plain, conditional): (Vec<&Open>, Vec<&Open>) = open
+            .queries
             .iter()
-            .filter(|open| open.is_worth_asking(node, now))
-            .collect();
+            .filter(|each| each.is_worth_asking(node, &open.denials, now))
+            .partition(|each| each.query.discovery.is_none());
+        let due: Vec<&Open> = if plain.is_empty() {
+            conditional.into_iter().take(1).collect()
+        } else {
+            plain
+        };
         if due.is_empty() {
             return Ok(Vec::new());
         }
         let ids: Vec<_> = due.iter().map(|open| open.query.id).collect();
-        let mut conn = db.acquire().await?;
-        let taken = live_query_tasks::take(&mut conn, node.id, &ids, now).await?;
+        let mut tx = db.begin().await?;
+        live_query_tasks::settle_unanswered(&mut tx, node.id, &ids, now).await?;
+        let taken = live_query_tasks::take(&mut tx, node.id, &ids, now).await?;
+        Db::commit(tx).await?;
         for open in &due {
             open.ask_not_before(node.id, now + OFFER_AGAIN_AFTER);
         }
@@ -71,7 +102,11 @@ impl LiveQueries {
             .into_iter()
             .filter(|open| taken.contains(&open.query.id));
         Ok(handed_out
-            .map(|open| (open.query.wire_id.clone(), open.query.sql.clone()))
+            .map(|open| HandedOut {
+                wire_id: open.query.wire_id.clone(),
+                sql: open.query.sql.clone(),
+                discovery: open.query.discovery.as_ref().map(|own| own.sql.clone()),
+            })
             .collect())
     }
 
@@ -80,6 +115,7 @@ impl LiveQueries {
         if let Some(open) = self
             .open
             .load()
+            .queries
             .iter()
             .find(|open| open.query.wire_id == wire_id)
         {
@@ -89,9 +125,15 @@ impl LiveQueries {
 }
 
 impl Open {
-    fn is_worth_asking(&self, node: &KnownNode, now: DateTime<Utc>) -> bool {
+    fn is_worth_asking(
+        &self,
+        node: &KnownNode,
+        denials: &[TableDenial],
+        now: DateTime<Utc>,
+    ) -> bool {
         self.query.is_open(now)
             && self.query.asks(node.id, &node.facts)
+            && self.query.is_kept_from(&node.facts, denials).is_none()
             && self
                 .lock()
                 .get(&node.id)

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use ostiary_boot::{http, seal, telemetry, tls};
+use ostiary_domain::carve::CarveOptions;
 use serde::Deserialize;
+
+use crate::aliases::Aliases;
+use crate::limits::LimitOptions;
 
 /// The sections that the api reads.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +25,9 @@ pub struct Settings {
     pub keys: Keys,
     /// `[api]`
     pub api: Options,
+    /// `[carves]`
+    #[serde(default)]
+    pub carves: CarveOptions,
 }
 
 /// Of `[keys]` only what the api may have.
@@ -49,7 +56,17 @@ pub struct Options {
     /// Between the secret and the tags that a node wants, e.g. `:` for `secret:tag1:tag2`; empty to take secrets whole. Only tags of
     /// the secret can be chosen.
     pub enroll_tag_delimiter: String,
-    /// How many nodes a second may be told to enroll again; the others are told to come back.
+    /// Must a node say in the header `Authorization: NodeKey` who it is, before its body is read? osqueryd does from 5.23.0 on; older
+    /// ones are then refused everything but the enrollment.
+    pub require_key_header: bool,
+    /// For so many minutes after its last request a node counts as alive, and is handed to nobody who enrolls with its hardware.
+    pub alive_minutes: u32,
+    /// So many machines at most wait for an approval; further ones get no key.
+    pub approvals_max: u32,
+    /// How often who may try what.
+    pub limits: LimitOptions,
+    /// How many nodes a second may be told to enroll again; the others are told to come back. Nodes whose key was revoked, and keys
+    /// that nobody knows, have each so many.
     pub node_invalid_per_second: u32,
     /// How long a request may wait for Postgres, in milliseconds. osqueryd waits 16 s for the whole.
     pub answer_timeout_ms: u64,
@@ -73,16 +90,26 @@ pub struct Options {
     /// Largest body of `/distributed/write` in bytes, as sent and inflated. What cannot be uploaded blocks all later results of the
     /// node.
     pub distributed_write_max_bytes: usize,
+    /// For how many seconds a node that was handed a live query asks every 5 seconds for more; 0 to leave its interval alone.
+    pub accelerate_seconds: u32,
     /// Bodies in memory at once, all requests together, in bytes; beyond it the answer is "busy".
     pub all_bodies_max_bytes: usize,
     /// PEM file: our certificate, then its intermediates.
     pub certificate: PathBuf,
     /// PEM file: its private key, unencrypted.
     pub private_key: PathBuf,
+    /// PEM file: the certificate that is on trial before it takes the place of `certificate`, then its intermediates.
+    pub next_certificate: Option<PathBuf>,
+    /// PEM file: the key of that.
+    pub next_private_key: Option<PathBuf>,
+    /// An address is shown the certificate on trial once in so many seconds at most.
+    pub next_certificate_trial_seconds: u64,
     /// PEM file with the CAs that sign nodes' certificates.
     pub client_ca: Option<PathBuf>,
     /// Are nodes asked for a certificate?
     pub client_certificates: tls::ClientCertificates,
+    /// Paths of other managers that are answered, too.
+    pub aliases: Aliases,
     /// Time-outs and connections.
     pub http: http::Options,
 }
@@ -99,6 +126,10 @@ impl Default for Options {
             keep_alive: false,
             enroll_secret_name: ostiary_domain::osquery::DEFAULT_SECRET_KEY.into(),
             enroll_tag_delimiter: String::new(),
+            require_key_header: false,
+            alive_minutes: 10,
+            approvals_max: 1_000,
+            limits: LimitOptions::default(),
             node_invalid_per_second: 50,
             answer_timeout_ms: 5_000,
             checkin_flush_ms: 10_000,
@@ -110,11 +141,16 @@ impl Default for Options {
             log_max_sent_bytes: 64 << 20,
             log_max_bytes: 128 << 20,
             distributed_write_max_bytes: 128 << 20,
+            accelerate_seconds: 60,
             all_bodies_max_bytes: 768 << 20,
             certificate: PathBuf::new(),
             private_key: PathBuf::new(),
+            next_certificate: None,
+            next_private_key: None,
+            next_certificate_trial_seconds: 60,
             client_ca: None,
             client_certificates: tls::ClientCertificates::default(),
+            aliases: Aliases::default(),
             http: http::Options::default(),
         }
     }
@@ -131,6 +167,8 @@ impl Options {
             private_key: self.private_key.clone(),
             client_ca: self.client_ca.clone(),
             client_certificates: self.client_certificates,
+            next_certificate: self.next_certificate.clone(),
+            next_private_key: self.next_private_key.clone(),
         }
     }
 }
@@ -142,6 +180,7 @@ mod tests {
     #[derive(Deserialize)]
     struct OnlyApi {
         api: Options,
+        carves: CarveOptions,
     }
 
     #[test]
@@ -154,5 +193,9 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(format!("{:?}", settings.api), format!("{code:?}"));
+        assert_eq!(
+            format!("{:?}", settings.carves),
+            format!("{:?}", CarveOptions::default())
+        );
     }
 }

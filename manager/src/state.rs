@@ -8,6 +8,7 @@ use ostiary_domain::node::HealthLimits;
 use ostiary_store::Db;
 use ostiary_store::node_lists::Cutoffs;
 
+use crate::actions::SqlCheckers;
 use crate::settings::Settings;
 use crate::views::Views;
 
@@ -22,6 +23,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Templates.
     pub views: Arc<Views>,
+    /// What is known of osquery's SQL.
+    pub sql_checkers: Arc<SqlCheckers>,
 }
 
 impl App {
@@ -34,6 +37,7 @@ impl App {
             settings: Arc::new(settings),
             clock,
             views,
+            sql_checkers: Arc::default(),
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) async fn distributed_write(
     State(app): State<App>,
     request: Request,
 ) -> Result<Json<Accepted>> {
-    let (head, body) = Head::of(&app, request);
+    let (head, body) = Head::admit(&app, request).await?;
     let bound = app.options.distributed_write_max_bytes;
     let bounds = Bounds {
         sent: bound,
@@ -158,8 +158,33 @@ async fn too_large(app: &App, head: &Head, body: Fragments<'_>) -> Result<Json<A
         log_batches::compress(beginning),
     )
     .await?;
+    // It would be asked, answered and refused again, and every later answer with it.
+    let message = format!(
+        "The answer was larger than {} bytes. Ask for fewer rows or columns; its beginning is kept with unreadable data.",
+        app.options.distributed_write_max_bytes
+    );
+    let mut conn = app.db.acquire().await?;
+    let (ids, now) = (named_ids(body.head), app.clock.now());
+    live_query_tasks::give_up(&mut conn, node.id, &ids, &message, now).await?;
+    drop(conn);
     app.oversized.forget(node.id);
     app.checkins
         .note(&caller, Endpoint::DistributedWrite, app.clock.now());
     Ok(Json(Accepted::default()))
+}
+
+/// The live queries whose answers a body begins with: ids as we make them, as keys. The rows between may be cut off anywhere.
+fn named_ids(head: &str) -> Vec<String> {
+    let mut ids: Vec<String> = head
+        .split('"')
+        .filter(|text| {
+            text.strip_prefix("lq-").is_some_and(|rest| {
+                rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+        })
+        .map(ToOwned::to_owned)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }

@@ -54,6 +54,8 @@ ids! {
     SectionId,
     /// An enroll secret.
     EnrollSecretId,
+    /// A denial of tables.
+    TableDenialId,
     /// An ad-hoc query.
     LiveQueryId,
     /// A file collected from a node.

@@ -23,4 +23,5 @@ pub mod present;
 pub mod revision;
 pub mod rollout;
 pub mod rule;
+pub mod table_denial;
 pub mod target;

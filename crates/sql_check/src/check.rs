@@ -40,6 +40,10 @@ pub struct Checked {
     pub columns: Vec<String>,
     /// What may surprise, in whole sentences.
     pub warnings: Vec<String>,
+    /// The first version of osquery that has all of osquery's own tables and columns that it reads; empty when it reads none.
+    pub since: String,
+    /// Does it read tables that osquery does not ship, or views?
+    pub reads_extras: bool,
 }
 
 /// A place in a text, counted from 1; the column in characters.
@@ -157,11 +161,13 @@ impl Checker {
         }
         self.denied(question, sql, &seen)?;
         let tables = self.known(&seen);
-        let warnings = self.meaning(question, sql).warnings(&seen);
+        let meaning = self.meaning(question, sql);
         Ok(Checked {
+            warnings: meaning.warnings(&seen),
+            since: meaning.since(&seen),
+            reads_extras: self.reads_extras(sql, &tables),
             tables,
             columns,
-            warnings,
         })
     }
 
@@ -190,6 +196,15 @@ impl Checker {
             known.insert("carves".to_owned());
         }
         known
+    }
+
+    fn reads_extras(&self, sql: &str, read: &BTreeSet<String>) -> bool {
+        read.iter().any(|table| !crate::schema::is_shipped(table))
+            || self
+                .extras
+                .views
+                .iter()
+                .any(|view| place_of(sql, &view.name).is_some())
     }
 
     fn denied(&self, question: &Question<'_>, sql: &str, seen: &Seen) -> Result<(), Problem> {

@@ -174,6 +174,17 @@ impl Meaning<'_> {
         warnings
     }
 
+    /// The first version that has everything that is read.
+    pub(crate) fn since(&self, seen: &Seen) -> String {
+        let versions = seen.reads.iter().filter_map(|(table, column)| {
+            let table = tables().get(table.to_ascii_lowercase().as_str())?;
+            let column = table.columns.iter().find(|known| known.name == column);
+            Some(column.map_or(table.since, |column| column.since))
+        });
+        let last = versions.max_by_key(|version| numbers(version));
+        last.unwrap_or_default().to_owned()
+    }
+
     fn warn_of_versions(&self, seen: &Seen, warnings: &mut Vec<String>) {
         let wanted = numbers(self.question.version);
         let mut said = BTreeSet::new();

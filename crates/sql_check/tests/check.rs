@@ -274,6 +274,8 @@ fn what_some_nodes_lack_is_a_warning() {
         checked.warnings,
         ["apparmor_profiles.sha256 exists from osquery 5.13.1 on."]
     );
+    assert_eq!(checked.since, "5.13.1");
+    assert!(!checked.reads_extras);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::{LiveQueryId, NodeId, UserId};
+use ostiary_domain::live_query::{DISCOVERY_SINCE, Discovery, LiveQuery};
+use ostiary_domain::target::Target;
 use uuid::Uuid;
 
 use crate::page::{Page, PageRequest};
@@ -38,6 +40,53 @@ pub struct LiveQueryRecord {
     pub offered: i64,
     /// Never answered in time.
     pub expired: i64,
+    /// Handed out as often as it may be, and not answered.
+    pub stuck: i64,
+    /// Its discovery returned nothing there.
+    pub skipped: i64,
+    /// SQL that must return a row, or empty.
+    pub discovery: String,
+    /// Where the discovery can be sent.
+    pub discovery_platforms: Vec<String>,
+    /// From which version on it can be sent.
+    pub discovery_since: String,
+    /// osquery's tables that it reads.
+    pub tables: Vec<String>,
+    /// Columns in the order of the SELECT, as far as known before anybody answers.
+    pub columns: Vec<String>,
+    /// `tables` when the rows tell of tables that a node has.
+    pub purpose: String,
+}
+
+impl LiveQueryRecord {
+    /// As a node would be judged by it.
+    #[must_use]
+    pub fn to_domain(&self) -> LiveQuery {
+        LiveQuery {
+            id: LiveQueryId(self.id),
+            wire_id: String::new(),
+            sql: self.sql.clone(),
+            discovery: (!self.discovery.trim().is_empty()).then(|| Discovery {
+                sql: self.discovery.clone(),
+                platforms: self.discovery_platforms.clone(),
+                since: self.discovery_since.parse().unwrap_or(DISCOVERY_SINCE),
+            }),
+            tables: self.tables.clone(),
+            description: self.description.clone(),
+            target: if self.target_all {
+                Some(Target::All)
+            } else if self.target.trim().is_empty() {
+                None
+            } else {
+                Some(Target::parse(&self.target).unwrap_or(Target::None))
+            },
+            node_ids: self.node_ids.iter().copied().map(NodeId).collect(),
+            created_by: None,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            cancelled_at: self.cancelled_at,
+        }
+    }
 }
 
 /// A live query to be stored.
@@ -61,6 +110,14 @@ pub struct NewLiveQuery<'a> {
     pub created_by: Option<UserId>,
     /// Not handed out from then on.
     pub expires_at: DateTime<Utc>,
+    /// What must return a row on a node for the query to run there.
+    pub discovery: Option<&'a Discovery>,
+    /// osquery's tables that both read.
+    pub tables: &'a [String],
+    /// Columns in the order of the SELECT.
+    pub columns: &'a [String],
+    /// As in [`LiveQueryRecord`].
+    pub purpose: &'a str,
 }
 
 /// Stores a live query: nodes get it from their next poll on.
@@ -70,8 +127,9 @@ pub struct NewLiveQuery<'a> {
 pub async fn insert(conn: &mut Conn, query: &NewLiveQuery<'_>, now: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         r#"
-        INSERT INTO live_queries (id, wire_id, sql, description, target, target_all, node_ids, created_by, created_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        INSERT INTO live_queries (id, wire_id, sql, description, target, target_all, node_ids, created_by, created_at, expires_at,
+            discovery, discovery_platforms, discovery_since, tables, columns, purpose)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         "#,
         query.id.0,
         query.wire_id,
@@ -82,7 +140,15 @@ pub async fn insert(conn: &mut Conn, query: &NewLiveQuery<'_>, now: DateTime<Utc
         query.node_ids,
         query.created_by.map(|id| id.0),
         now,
-        query.expires_at
+        query.expires_at,
+        query.discovery.map_or("", |discovery| &discovery.sql),
+        query.discovery.map_or(&[][..], |discovery| &discovery.platforms),
+        query
+            .discovery
+            .map_or_else(String::new, |discovery| discovery.since.to_string()),
+        query.tables,
+        query.columns,
+        query.purpose
     )
     .execute(conn)
     .await?;
@@ -118,11 +184,13 @@ async fn select(
         LiveQueryRecord,
         r#"
         SELECT q.id, sql, description, target, target_all, node_ids, u.name AS "created_by?", q.created_at, expires_at,
-            cancelled_at, t.done AS "done!", t.failed AS "failed!", t.offered AS "offered!", t.expired AS "expired!"
+            cancelled_at, discovery, discovery_platforms, discovery_since, tables, columns, purpose,
+            t.stuck AS "stuck!", t.skipped AS "skipped!", t.done AS "done!", t.failed AS "failed!", t.offered AS "offered!", t.expired AS "expired!"
         FROM live_queries q
         LEFT JOIN users u ON u.id = q.created_by
         CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (WHERE state = 'stuck') AS stuck, count(*) FILTER (WHERE state = 'skipped') AS skipped,
                 count(*) FILTER (WHERE state = 'offered') AS offered, count(*) FILTER (WHERE state = 'expired') AS expired
             FROM live_query_tasks WHERE live_query_id = q.id) t
         WHERE ($1::uuid IS NULL OR q.id = $1) AND ($2::uuid IS NULL OR q.id < $2)
@@ -156,7 +224,7 @@ pub async fn cancel(conn: &mut Conn, id: LiveQueryId, now: DateTime<Utc>) -> Res
 pub struct TaskRecord {
     /// Which node.
     pub node_id: Uuid,
-    /// `offered`, `done`, `failed` or `expired`.
+    /// `offered`, `done`, `failed`, `expired`, `stuck` or `skipped`.
     pub state: String,
     /// Handed out for the last time.
     pub offered_at: Option<DateTime<Utc>>,
@@ -168,6 +236,8 @@ pub struct TaskRecord {
     pub message: String,
     /// How many rows.
     pub row_count: i32,
+    /// What it cost, as the node measured: `wall_time_ms`, `user_time_ms`, `system_time_ms`, `memory_bytes`.
+    pub stats: Option<serde_json::Value>,
 }
 
 /// The tasks of a live query that have a row.
@@ -178,7 +248,7 @@ pub async fn list_tasks(conn: &mut Conn, id: LiveQueryId) -> Result<Vec<TaskReco
     Ok(sqlx::query_as!(
         TaskRecord,
         r#"
-        SELECT node_id, state, offered_at, offers, finished_at, message, row_count
+        SELECT node_id, state, offered_at, offers, finished_at, message, row_count, stats
         FROM live_query_tasks WHERE live_query_id = $1
         "#,
         id.0

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::{LiveQueryId, NodeId, UserId};
-use ostiary_domain::live_query::{LiveQuery, MAX_OFFERS, OFFER_AGAIN_AFTER};
+use ostiary_domain::live_query::{
+    DISCOVERY_SINCE, Discovery, LiveQuery, MAX_OFFERS, MAX_OFFERS_WITH_DISCOVERY, OFFER_AGAIN_AFTER,
+};
 use ostiary_domain::target::Target;
 use uuid::Uuid;
 
@@ -15,7 +17,7 @@ use crate::{Conn, Result};
 pub async fn list_open(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<LiveQuery>> {
     let rows = sqlx::query!(
         r#"
-        SELECT id, wire_id, sql, description, target, target_all, node_ids, created_by, created_at, expires_at, cancelled_at
+        SELECT id, wire_id, sql, discovery, discovery_platforms, discovery_since, tables, description, target, target_all, node_ids, created_by, created_at, expires_at, cancelled_at
         FROM live_queries
         WHERE expires_at > $1 AND cancelled_at IS NULL
         ORDER BY id
@@ -37,7 +39,13 @@ pub async fn list_open(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<LiveQu
                 Some(Target::parse(&row.target).unwrap_or(Target::None))
             },
             wire_id: row.wire_id,
+            discovery: (!row.discovery.trim().is_empty()).then(|| Discovery {
+                sql: row.discovery,
+                platforms: row.discovery_platforms,
+                since: row.discovery_since.parse().unwrap_or(DISCOVERY_SINCE),
+            }),
             sql: row.sql,
+            tables: row.tables,
             description: row.description,
             node_ids: row.node_ids.into_iter().map(NodeId).collect(),
             created_by: row.created_by.map(UserId),
@@ -70,18 +78,83 @@ pub async fn take(
         ON CONFLICT ON CONSTRAINT live_query_tasks_pkey DO UPDATE SET
             offered_at = excluded.offered_at,
             offers = task.offers + 1
-            WHERE task.state = 'offered' AND task.offered_at <= $4 AND task.offers < $5
+            WHERE task.state = 'offered' AND task.offered_at <= $4 AND task.offers < (
+                SELECT CASE WHEN discovery = '' THEN $5::integer ELSE $6 END FROM live_queries WHERE id = task.live_query_id)
         RETURNING live_query_id
         "#,
         node.0,
         &ids,
         now,
         now - OFFER_AGAIN_AFTER,
-        MAX_OFFERS
+        MAX_OFFERS,
+        MAX_OFFERS_WITH_DISCOVERY
     )
     .fetch_all(conn)
     .await?;
     Ok(taken.into_iter().map(LiveQueryId).collect())
+}
+
+/// Settles tasks of a node that were handed out as often as they may be and brought nothing, though the node asks again: one with a
+/// discovery is `skipped`, any other `stuck`. Says how many.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn settle_unanswered(
+    conn: &mut Conn,
+    node: NodeId,
+    queries: &[LiveQueryId],
+    now: DateTime<Utc>,
+) -> Result<u64> {
+    let ids: Vec<Uuid> = queries.iter().map(|id| id.0).collect();
+    let settled = sqlx::query!(
+        r#"
+        UPDATE live_query_tasks t
+        SET state = CASE WHEN q.discovery = '' THEN 'stuck' ELSE 'skipped' END, finished_at = $3
+        FROM live_queries q
+        WHERE q.id = t.live_query_id AND t.node_id = $1 AND t.live_query_id = ANY ($2)
+            AND t.state = 'offered' AND t.offered_at <= $4
+            AND t.offers >= CASE WHEN q.discovery = '' THEN $5::integer ELSE $6 END
+        "#,
+        node.0,
+        &ids,
+        now,
+        now - OFFER_AGAIN_AFTER,
+        MAX_OFFERS,
+        MAX_OFFERS_WITH_DISCOVERY
+    )
+    .execute(conn)
+    .await?;
+    Ok(settled.rows_affected())
+}
+
+/// Fails tasks of a node whose answer came and could not be taken: those with these ids on the wire, or all that are handed out if
+/// none is known. They are not handed out again.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn give_up(
+    conn: &mut Conn,
+    node: NodeId,
+    wire_ids: &[String],
+    message: &str,
+    now: DateTime<Utc>,
+) -> Result<u64> {
+    let failed = sqlx::query!(
+        r#"
+        UPDATE live_query_tasks t
+        SET state = 'failed', finished_at = $4, message = $3
+        FROM live_queries q
+        WHERE q.id = t.live_query_id AND t.node_id = $1 AND t.state = 'offered'
+            AND (cardinality($2::text[]) = 0 OR q.wire_id = ANY ($2))
+        "#,
+        node.0,
+        wire_ids,
+        message,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(failed.rows_affected())
 }
 
 /// A node's answer to one live query.
@@ -119,7 +192,7 @@ pub async fn put_answer(
         UPDATE live_query_tasks t
         SET state = $3, finished_at = $4, status = $5, message = $6, stats = $7, row_count = $8, rows = $9
         FROM live_queries q
-        WHERE q.wire_id = $1 AND t.live_query_id = q.id AND t.node_id = $2 AND t.state IN ('offered', 'expired')
+        WHERE q.wire_id = $1 AND t.live_query_id = q.id AND t.node_id = $2 AND t.state NOT IN ('done', 'failed')
         "#,
         answer.wire_id,
         node.0,

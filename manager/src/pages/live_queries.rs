@@ -203,6 +203,7 @@ pub(crate) async fn create(
 ) -> Result<Response> {
     let form = LiveQueryDraft {
         sql: fields.owned("sql"),
+        discovery: fields.owned("discovery"),
         description: fields.owned("description"),
         target: fields.owned("target"),
         node_ids: fields.owned("node_ids"),

@@ -12,8 +12,10 @@
 mod assemble;
 pub mod conditions;
 mod document;
+mod explain;
 pub mod flags;
 mod leftover;
+mod limits;
 mod parts;
 pub mod section;
 pub mod section_check;
@@ -27,6 +29,8 @@ pub use assemble::PACK_DELIMITER;
 pub use document::{
     Document, MAX_BYTES, MAX_DEPTH, Written, config_hash, depth, is_run_by, to_bytes,
 };
+pub use explain::{Contribution, Difference, Fate, differences};
+pub use limits::TooMuch;
 pub use parts::{
     ConfigOption, Decorator, DecoratorMoment, FilePath, Leftover, LeftoverKind, Pack, Parts, Query,
     Section,

@@ -1,0 +1,12 @@
+//! Whether SQL may be given to nodes: every action that saves SQL asks here first, whatever kind of thing the SQL belongs to.
+//!
+//! **Invariant:** nothing is ever run. How SQL is read is decided by the crate `ostiary_sql_check`, whom it may reach by
+//! `domain::table_denial`; what a form does with the answer is decided by the form's action.
+
+mod check;
+mod knowledge;
+
+pub(crate) use check::{
+    Looked, Position, SqlKind, SqlProblem, SqlUse, check_sql, look, look_for_nodes,
+};
+pub use knowledge::SqlCheckers;
