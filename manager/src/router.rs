@@ -190,31 +190,11 @@ fn config_routes() -> Router<App> {
         .route("/queries/{id}", post(pages::queries::update))
         .route("/queries/{id}/edit", get(pages::queries::edit))
         .route("/queries/{id}/delete", post(pages::queries::delete))
-        .route(
-            "/file-paths",
-            get(pages::file_paths::list).post(pages::file_paths::create),
-        )
-        .route("/file-paths/new", get(pages::file_paths::new))
-        .route("/file-paths/{id}", post(pages::file_paths::update))
-        .route("/file-paths/{id}/edit", get(pages::file_paths::edit))
-        .route("/file-paths/{id}/delete", post(pages::file_paths::delete))
-        .route(
-            "/options",
-            get(pages::options::list).post(pages::options::create),
-        )
-        .route("/options/new", get(pages::options::new))
+        .merge(pages::entries::routes::<pages::file_paths::FilePaths>())
+        .merge(pages::entries::routes::<pages::options::Options>())
+        .route("/options/forget", post(pages::options::forget))
         .route("/resync", get(pages::resync::ask).post(pages::resync::resync))
-        .route("/options/{id}", post(pages::options::update))
-        .route("/options/{id}/edit", get(pages::options::edit))
-        .route("/options/{id}/delete", post(pages::options::delete))
-        .route(
-            "/decorators",
-            get(pages::decorators::list).post(pages::decorators::create),
-        )
-        .route("/decorators/new", get(pages::decorators::new))
-        .route("/decorators/{id}", post(pages::decorators::update))
-        .route("/decorators/{id}/edit", get(pages::decorators::edit))
-        .route("/decorators/{id}/delete", post(pages::decorators::delete))
+        .merge(pages::entries::routes::<pages::decorators::Decorators>())
         .merge(pages::entries::routes::<pages::sections::Sections>())
         .route("/revisions", get(pages::revisions::list))
         .route("/revisions/{number}", get(pages::revisions::show))

@@ -17,6 +17,12 @@ impl Check {
         self.errors.add(field, sentence);
     }
 
+    /// Was anything noted about this field?
+    #[must_use]
+    pub fn is_wrong(&self, field: &str) -> bool {
+        self.errors.0.contains_key(field)
+    }
+
     /// A line that must not be empty.
     pub fn name(&mut self, field: &str, text: &str, longest: usize) -> String {
         let text = text.trim();
@@ -53,6 +59,30 @@ impl Check {
             );
         }
         name
+    }
+
+    /// The name of a query in a pack, or (`is_packed` false) in the schedule. A "/" is fine in a pack: the pack's own name has none, so
+    /// names of results can still be taken apart. osquery's published packs have such names.
+    pub fn query_name(&mut self, field: &str, text: &str, is_packed: bool) -> String {
+        let name = self.name(field, text, 200);
+        let prefix = format!("pack{}", ostiary_domain::node_config::PACK_DELIMITER);
+        if !is_packed && name.starts_with(&prefix) {
+            self.wrong(
+                field,
+                format!("Names that begin with {prefix} are those of queries in packs."),
+            );
+        }
+        if let Some(flaw) = ostiary_domain::node_config::conditions::flaw_of_query_name(&name) {
+            self.wrong(field, sentence(&flaw));
+        }
+        name
+    }
+
+    /// Which of several values stays: the one with the highest number; empty for 0.
+    pub fn priority(&mut self, field: &str, text: &str) -> i32 {
+        self.optional_number(field, text, -1000, 1000)
+            .and_then(|priority| i32::try_from(priority).ok())
+            .unwrap_or(0)
     }
 
     /// Text of several lines that may be empty.

@@ -1,193 +1,154 @@
 //! osquery's options for nodes.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use ostiary_domain::ids::OptionId;
-use ostiary_store::{options as store, tags};
+use ostiary_domain::node_config::flags::{self, Flag, FlagKind, Settable};
+use ostiary_domain::node_config::{Leftover, LeftoverKind};
+use ostiary_store::{Conn, leftovers, options as store};
 use serde_json::{Value, json};
 
 use super::Fields;
-use super::shell::Page;
+use super::entries::{Entry, Words};
+use crate::actions::config_change::Saving;
+use crate::actions::leftovers::forget as forget_leftover;
 use crate::actions::options::{self, OptionDraft};
-use crate::auth::{Edit, Permit, View, Visitor};
-use crate::error::{Error, FieldErrors, Result};
+use crate::auth::{Edit, Permit, Visitor};
+use crate::error::Result;
 use crate::state::App;
 
-const FORM: &str = "pages/options/form.html";
+/// For [`super::entries::routes`].
+pub(crate) struct Options;
 
-fn draft(fields: &Fields) -> OptionDraft {
-    OptionDraft {
-        name: fields.owned("name"),
-        value: fields.owned("value"),
-        target: fields.owned("target"),
-        priority: fields.owned("priority"),
-    }
-}
+impl Entry for Options {
+    type Id = OptionId;
+    type Draft = OptionDraft;
 
-async fn context(
-    app: &App,
-    known: Option<(OptionId, &str)>,
-    form: &OptionDraft,
-    errors: FieldErrors,
-) -> Result<Value> {
-    let all_tags = tags::names(&mut *app.db.acquire().await?).await?;
-    let known = known.map(|(id, name)| json!({"id": id, "name": name}));
-    Ok(
-        json!({"option": known, "form": form, "errors": errors, "all_tags": all_tags, "known": options::KNOWN}),
-    )
-}
-
-/// `GET /options`
-pub(crate) async fn list(
-    State(app): State<App>,
-    visitor: Visitor,
-    _: Permit<View>,
-) -> Result<Response> {
-    let found = store::list(&mut *app.db.acquire().await?).await?;
-    let shown: Vec<Value> = found
-        .iter()
-        .map(|option| {
-            json!({"id": option.id, "name": option.values.name, "value": option.values.value.to_string(),
-                "target": option.values.target, "priority": option.values.priority})
-        })
-        .collect();
-    let context = json!({"options": shown});
-    Page {
-        template: "pages/options/list.html",
+    const WORDS: Words = Words {
+        noun: "option",
         title: "Options",
+        path: "/options",
         nav: "options",
-    }
-    .show(&app, &visitor, context)
-    .await
-}
-
-/// `GET /options/new`
-pub(crate) async fn new(
-    State(app): State<App>,
-    visitor: Visitor,
-    _: Permit<Edit>,
-) -> Result<Response> {
-    let form = OptionDraft {
-        priority: "0".to_owned(),
-        ..OptionDraft::default()
+        templates: "pages/options",
+        known_as: "option",
     };
-    let context = context(&app, None, &form, FieldErrors::default()).await?;
-    Page {
-        template: FORM,
-        title: "New option",
-        nav: "options",
+
+    fn draft(fields: &Fields) -> OptionDraft {
+        OptionDraft {
+            name: fields.owned("name"),
+            value: fields.owned("value"),
+            target: fields.owned("target"),
+            priority: fields.owned("priority"),
+        }
     }
-    .show(&app, &visitor, context)
-    .await
+
+    fn fresh() -> OptionDraft {
+        OptionDraft {
+            priority: "0".to_owned(),
+            ..OptionDraft::default()
+        }
+    }
+
+    fn more() -> Value {
+        json!({"known": options::offered().map(known).collect::<Vec<_>>()})
+    }
+
+    fn note(draft: &OptionDraft) -> Option<String> {
+        let name = draft.name.trim().trim_start_matches("--");
+        options::note(name).map(|note| format!("{name}: {note}"))
+    }
+
+    async fn list(conn: &mut Conn) -> Result<Value> {
+        let found = store::list(conn).await?;
+        let shown = found.iter().map(|option| {
+            json!({"id": option.id, "name": option.values.name, "value": option.values.value.to_string(),
+                "target": option.values.target, "priority": option.values.priority,
+                "note": options::note(&option.values.name)})
+        });
+        let shown: Vec<Value> = shown.collect();
+        let leftovers: Vec<Value> = leftovers::list(conn).await?.iter().map(leftover).collect();
+        Ok(json!({"options": shown, "leftovers": leftovers}))
+    }
+
+    async fn find(conn: &mut Conn, id: OptionId) -> Result<Option<(String, OptionDraft)>> {
+        let found = store::find(conn, id).await?;
+        Ok(found.map(|found| (found.values.name.clone(), OptionDraft::from(&found))))
+    }
+
+    async fn create(
+        app: &App,
+        permit: &Permit<Edit>,
+        draft: &OptionDraft,
+        saving: &Saving,
+    ) -> Result<()> {
+        options::create(app, permit, draft, saving).await.map(drop)
+    }
+
+    async fn update(
+        app: &App,
+        permit: &Permit<Edit>,
+        id: OptionId,
+        draft: &OptionDraft,
+        saving: &Saving,
+    ) -> Result<()> {
+        options::update(app, permit, id, draft, saving).await
+    }
+
+    async fn delete(
+        app: &App,
+        permit: &Permit<Edit>,
+        id: OptionId,
+        confirm: &str,
+        saving: &Saving,
+    ) -> Result<()> {
+        options::delete(app, permit, id, confirm, saving).await
+    }
 }
 
-/// `POST /options`
-pub(crate) async fn create(
+/// A flag as the form tells of it.
+fn known(flag: &'static Flag) -> Value {
+    json!({
+        "name": flag.name, "default": flag.default, "since": flag.since, "meaning": flag.meaning,
+        "kind": match flag.kind {
+            FlagKind::Bool => "true or false",
+            FlagKind::Number => "number",
+            FlagKind::Text => "text",
+        },
+        "settable": match flag.settable {
+            Settable::ByOptions => "options",
+            Settable::AtStart => "start",
+            Settable::CommandLine => "command_line",
+        },
+    })
+}
+
+fn leftover(leftover: &Leftover) -> Value {
+    let (kind, sent) = match leftover.kind {
+        LeftoverKind::Option => {
+            let flag = flags::find(&leftover.name);
+            let default = flag.and_then(Flag::reset_value);
+            ("option", default.map(|default| default.to_string()))
+        }
+        LeftoverKind::ExcludePaths => ("exclude_paths", Some("[]".to_owned())),
+    };
+    json!({"kind": kind, "name": leftover.name, "target": leftover.target, "since": leftover.since, "sent": sent})
+}
+
+/// `POST /options/forget`: nodes need not be reset any more.
+pub(crate) async fn forget(
     State(app): State<App>,
     visitor: Visitor,
     permit: Permit<Edit>,
     fields: Fields,
 ) -> Result<Response> {
-    let form = draft(&fields);
-    let saving = fields.saving();
-    match options::create(&app, &permit, &form, &saving).await {
-        Ok(_) => {
-            visitor
-                .done(
-                    "/options",
-                    "The option was made. Nodes get it with their next config.",
-                )
-                .await
-        }
-        Err(error) => {
-            let context = context(&app, None, &form, error.into_fields()?).await?;
-            Page {
-                template: FORM,
-                title: "New option",
-                nav: "options",
-            }
-            .show_again(&app, &visitor, saving.kept_in(context))
-            .await
-        }
-    }
-}
-
-/// `GET /options/{id}/edit`
-pub(crate) async fn edit(
-    State(app): State<App>,
-    visitor: Visitor,
-    _: Permit<Edit>,
-    Path(id): Path<OptionId>,
-) -> Result<Response> {
-    let found = store::find(&mut *app.db.acquire().await?, id)
-        .await?
-        .ok_or(Error::NotFound)?;
-    let name = &found.values.name;
-    let context = context(
-        &app,
-        Some((id, name)),
-        &OptionDraft::from(&found),
-        FieldErrors::default(),
-    )
-    .await?;
-    Page {
-        template: FORM,
-        title: &format!("Edit {name}"),
-        nav: "options",
-    }
-    .show(&app, &visitor, context)
-    .await
-}
-
-/// `POST /options/{id}`
-pub(crate) async fn update(
-    State(app): State<App>,
-    visitor: Visitor,
-    permit: Permit<Edit>,
-    Path(id): Path<OptionId>,
-    fields: Fields,
-) -> Result<Response> {
-    let form = draft(&fields);
-    let saving = fields.saving();
-    match options::update(&app, &permit, id, &form, &saving).await {
-        Ok(()) => {
-            visitor
-                .done("/options", "Saved. Nodes get it with their next config.")
-                .await
-        }
-        Err(error) => {
-            let errors = error.into_fields()?;
-            let found = store::find(&mut *app.db.acquire().await?, id)
-                .await?
-                .ok_or(Error::NotFound)?;
-            let name = &found.values.name;
-            let context = context(&app, Some((id, name)), &form, errors).await?;
-            Page {
-                template: FORM,
-                title: &format!("Edit {name}"),
-                nav: "options",
-            }
-            .show_again(&app, &visitor, saving.kept_in(context))
-            .await
-        }
-    }
-}
-
-/// `POST /options/{id}/delete`
-pub(crate) async fn delete(
-    State(app): State<App>,
-    visitor: Visitor,
-    permit: Permit<Edit>,
-    Path(id): Path<OptionId>,
-    fields: Fields,
-) -> Result<Response> {
-    let result = options::delete(&app, &permit, id, fields.text("confirm"), &fields.saving()).await;
+    let kind = match fields.text("kind") {
+        "exclude_paths" => LeftoverKind::ExcludePaths,
+        _ => LeftoverKind::Option,
+    };
+    let (name, target) = (fields.text("name"), fields.text("target"));
+    let result = forget_leftover(&app, &permit, kind, name, target).await;
+    let sentence = "Forgotten. Its default is no longer sent.";
     visitor
-        .answer(
-            result,
-            "/options",
-            "The option was deleted.",
-            &format!("/options/{id}/edit"),
-        )
+        .answer(result, "/options", sentence, "/options")
         .await
 }

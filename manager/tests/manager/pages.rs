@@ -30,6 +30,8 @@ const ALWAYS: &[&str] = &[
     "/options/new",
     "/decorators",
     "/decorators/new",
+    "/sections",
+    "/sections/new",
     "/tags",
     "/rules",
     "/rules/new",

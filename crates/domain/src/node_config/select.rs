@@ -12,6 +12,13 @@ pub struct Selection {
     pub family: VersionFamily,
 }
 
+impl Selection {
+    /// Is the part at this place chosen?
+    pub(super) fn is_chosen(&self, index: usize) -> bool {
+        self.bits.get(index / 64).unwrap_or(&0) >> (index % 64) & 1 == 1
+    }
+}
+
 /// Versions of osquery between which documents differ. As few as can be: each may double the number of distinct documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VersionFamily {
@@ -72,9 +79,8 @@ impl Parts {
     pub(super) fn chosen(&self, selection: &Selection) -> Chosen<'_> {
         let mut index = 0;
         let mut next = || {
-            let bit = selection.bits.get(index / 64).unwrap_or(&0) >> (index % 64) & 1 == 1;
             index += 1;
-            bit
+            selection.is_chosen(index - 1)
         };
         Chosen {
             packs: self.packs.iter().filter(|_| next()).collect(),

@@ -1,0 +1,225 @@
+//! Pieces of top-level keys of configs that have no form of their own.
+
+use ostiary_domain::ids::SectionId;
+use ostiary_domain::node_config::section::{Statement, StatementKind, statements};
+use ostiary_domain::node_config::section_check::{check_key, check_value};
+use ostiary_store::Conn;
+use ostiary_store::sections::{self, SectionRecord, SectionValues};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::audit::Change;
+use super::config_change::{ConfigChange, Saving};
+use super::sql_check::{SqlKind, SqlUse, check_sql};
+use super::validate::{Check, taken};
+use crate::auth::{Edit, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+const TAKEN: &str = "There is already a section of this key and name.";
+
+/// What is typed about a piece.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SectionDraft {
+    /// The top-level key.
+    pub key: String,
+    /// Unique among the pieces of the key.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// JSON.
+    pub value: String,
+    /// Tag expression.
+    pub target: String,
+    /// Where two pieces contradict each other the higher one stays; empty for 0.
+    pub priority: String,
+    /// Is it sent at all?
+    pub enabled: bool,
+}
+
+impl From<&SectionRecord> for SectionDraft {
+    fn from(record: &SectionRecord) -> Self {
+        let values = &record.values;
+        Self {
+            key: values.key.clone(),
+            name: values.name.clone(),
+            description: values.description.clone(),
+            value: serde_json::to_string_pretty(&values.value).unwrap_or_default(),
+            target: values.target.clone(),
+            priority: values.priority.to_string(),
+            enabled: values.enabled,
+        }
+    }
+}
+
+async fn validate(app: &App, conn: &mut Conn, draft: &SectionDraft) -> Result<SectionValues> {
+    let mut check = Check::default();
+    let key = check.line("key", &draft.key, 100);
+    if let Some(sentence) = check_key(&key) {
+        check.wrong("key", sentence);
+    }
+    let values = SectionValues {
+        name: check.name("name", &draft.name, 200),
+        description: check.text("description", &draft.description, 5000),
+        value: check.json("value", &check_text(&draft.value)),
+        target: check.target("target", &draft.target),
+        priority: check.priority("priority", &draft.priority),
+        enabled: draft.enabled,
+        key,
+    };
+    if !check.is_wrong("value") {
+        let wrong = check_value(&values.key, &values.value);
+        if !wrong.is_empty() {
+            check.wrong("value", wrong.join("\n"));
+        }
+        let found = statements(&values.key, &values.value);
+        check
+            .statements(app, conn, "value", &values.target, &found)
+            .await;
+    }
+    check.done()?;
+    Ok(values)
+}
+
+/// Browsers send line ends as CRLF; inside JSON that is white space, but what is kept is kept without.
+fn check_text(text: &str) -> String {
+    text.replace("\r\n", "\n")
+}
+
+impl Check {
+    /// Checks SQL that stands inside free JSON; `target` is which nodes get it.
+    pub(super) async fn statements(
+        &mut self,
+        app: &App,
+        conn: &mut Conn,
+        field: &str,
+        target: &str,
+        found: &[Statement],
+    ) {
+        let mut wrong = Vec::new();
+        for statement in found {
+            let used = SqlUse {
+                what: match statement.kind {
+                    StatementKind::View => SqlKind::View,
+                    StatementKind::AutoTable => SqlKind::AutoTable,
+                    StatementKind::FilePathQuery => SqlKind::FilePathQuery,
+                    StatementKind::Decorator => SqlKind::Decorator,
+                },
+                platform: &statement.platform,
+                target,
+            };
+            if let Err(problem) = check_sql(conn, app, &used, &statement.sql).await {
+                wrong.push(format!("{}: {problem}", statement.place));
+            }
+        }
+        if !wrong.is_empty() {
+            self.wrong(field, wrong.join("\n"));
+        }
+    }
+
+    /// Checks the keys that came with an imported pack: shapes and SQL of file paths, views and the like.
+    pub(super) async fn pack_extra(
+        &mut self,
+        app: &App,
+        conn: &mut Conn,
+        target: &str,
+        extra: &Map<String, Value>,
+    ) {
+        for (key, value) in extra {
+            let wrong = check_value(key, value);
+            if !wrong.is_empty() {
+                self.wrong("form", format!("{key} of the pack: {}", wrong.join(" ")));
+            }
+            let found = statements(key, value);
+            self.statements(app, conn, "form", target, &found).await;
+        }
+    }
+}
+
+/// Makes a piece.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::Refused`] when a config would become too large.
+pub async fn create(
+    app: &App,
+    permit: &Permit<Edit>,
+    draft: &SectionDraft,
+    saving: &Saving,
+) -> Result<SectionId> {
+    let id = SectionId(ostiary_boot::clock::new_id());
+    let mut tx = ConfigChange::begin(app).await?;
+    let values = validate(app, &mut tx, draft).await?;
+    taken(
+        sections::insert(&mut tx, id, &values, app.now()).await,
+        "config_sections_key_name_key",
+        "name",
+        TAKEN,
+    )?;
+    let change = Change {
+        action: "sections.create",
+        kind: "section",
+        id: id.to_string(),
+        name: &values.name,
+        after: Some(json!(values)),
+        ..Change::default()
+    };
+    tx.finish(app, permit, saving, change).await?;
+    Ok(id)
+}
+
+/// Changes a piece.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`], [`Error::Refused`].
+pub async fn update(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: SectionId,
+    draft: &SectionDraft,
+    saving: &Saving,
+) -> Result<()> {
+    let mut tx = ConfigChange::begin(app).await?;
+    let before = sections::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+    let values = validate(app, &mut tx, draft).await?;
+    taken(
+        sections::update(&mut tx, id, &values, app.now()).await,
+        "config_sections_key_name_key",
+        "name",
+        TAKEN,
+    )?;
+    let change = Change {
+        action: "sections.update",
+        kind: "section",
+        id: id.to_string(),
+        name: &values.name,
+        before: Some(json!(before)),
+        after: Some(json!(values)),
+    };
+    tx.finish(app, permit, saving, change).await.map(drop)
+}
+
+/// Deletes a piece.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`] on `confirm`.
+pub async fn delete(
+    app: &App,
+    permit: &Permit<Edit>,
+    id: SectionId,
+    confirm: &str,
+    saving: &Saving,
+) -> Result<()> {
+    let mut tx = ConfigChange::begin(app).await?;
+    let found = sections::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+    super::validate::confirmed(confirm, &found.values.name)?;
+    sections::delete(&mut tx, id).await?;
+    let change = Change {
+        action: "sections.delete",
+        kind: "section",
+        id: id.to_string(),
+        name: &found.values.name,
+        before: Some(json!(found)),
+        after: None,
+    };
+    tx.finish(app, permit, saving, change).await.map(drop)
+}
