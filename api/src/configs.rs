@@ -66,7 +66,7 @@ impl Configs {
     pub(crate) async fn reload(&self, db: &Db) -> ostiary_store::Result<()> {
         // At one moment: new parts without their roll-out would reach everybody at once.
         let mut snapshot = db.begin_snapshot().await?;
-        let parts = config_parts::load(&mut snapshot).await?;
+        let parts = config_parts::load_for_nodes(&mut snapshot).await?;
         let split = rollouts::find_split(&mut snapshot).await?;
         Db::commit(snapshot).await?;
         self.loaded.store(Some(Arc::new(Loaded {

@@ -48,7 +48,7 @@ pub(crate) async fn prune(app: &App, conn: &mut Conn) -> Result<()> {
 
 async fn look_at(app: &App, conn: &mut Conn, rollout: &Rollout) -> Result<()> {
     let now = app.now();
-    let parts = config_parts::load(conn).await?;
+    let parts = config_parts::load_for_nodes(conn).await?;
     let facts: HashMap<NodeId, NodeFacts> = node_lists::facts(conn).await?.into_iter().collect();
     let nodes = rollouts::list_nodes(conn, rollout.id).await?;
     let mut documents = Documents::new(&parts);

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Conn, Error, Result, decorators, file_paths, leftovers, options, packs, queries, sections,
+    table_denials,
 };
 
 /// Loads all parts of the fleet, disabled ones included, sorted. In a transaction they are as that transaction sees them.
@@ -26,6 +27,16 @@ pub async fn load(conn: &mut Conn) -> Result<Parts> {
         leftovers: leftovers::list(conn).await?,
     };
     Ok(parts.sorted())
+}
+
+/// The parts as nodes get them: without what nodes may not be asked (`domain::table_denial`). Whatever is assembled for a node, or
+/// compared with what it has, is made of these.
+///
+/// # Errors
+/// As of [`load`].
+pub async fn load_for_nodes(conn: &mut Conn) -> Result<Parts> {
+    let parts = load(conn).await?;
+    table_denials::withhold(conn, parts).await
 }
 
 async fn load_packs(conn: &mut Conn) -> Result<Vec<Pack>> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::packed::Packed;
 use crate::page::{Page, PageRequest};
-use crate::{Conn, Error, Result};
+use crate::{Conn, Error, Result, table_denials};
 
 /// A roll-out.
 #[derive(Debug, Clone, Serialize)]
@@ -141,18 +141,20 @@ pub async fn find_split(conn: &mut Conn) -> Result<Option<Split>> {
     let row = sqlx::query!(
         r#"SELECT id, threshold, base_parts AS "base_parts: Packed" FROM rollouts WHERE ended_at IS NULL"#
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    row.map(|row| {
-        let base: Parts = serde_json::from_str(&row.base_parts)
-            .map_err(|error| Error::Corrupt(format!("the base of a roll-out: {error}")))?;
-        Ok(Split {
-            rollout: row.id,
-            threshold: row.threshold,
-            base: base.sorted(),
-        })
-    })
-    .transpose()
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let base: Parts = serde_json::from_str(&row.base_parts)
+        .map_err(|error| Error::Corrupt(format!("the base of a roll-out: {error}")))?;
+    // What may not be asked of nodes is as of now, not as of then.
+    let base = table_denials::withhold(conn, base.sorted()).await?;
+    Ok(Some(Split {
+        rollout: row.id,
+        threshold: row.threshold,
+        base,
+    }))
 }
 
 /// A roll-out that begins.

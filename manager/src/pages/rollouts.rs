@@ -25,7 +25,7 @@ async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(Stri
     let rollout = store::find(conn, id).await?.ok_or(Error::NotFound)?;
     let nodes = store::list_nodes(conn, id).await?;
     let facts = node_lists::facts(conn).await?;
-    let parts = config_parts::load(conn).await?;
+    let parts = config_parts::load_for_nodes(conn).await?;
     let is_active = rollout.ended_at.is_none();
     let split = if is_active {
         store::find_split(conn).await?

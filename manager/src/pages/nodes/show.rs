@@ -4,11 +4,10 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::{Health, HealthLimits};
-use ostiary_domain::node_config::{config_hash, to_bytes};
 use ostiary_store::event_lists::{self, EventFilter, EventRecord};
 use ostiary_store::finding_lists::{self, FindingFilter, Order};
 use ostiary_store::node_records::{self, NodeRecord};
-use ostiary_store::{Conn, config_parts, live_queries as live_query_lists, node_lists, tags};
+use ostiary_store::{Conn, live_queries as live_query_lists, node_lists, tags};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +19,7 @@ use crate::pages::table::{MAX_ROWS, rows_of, table};
 use crate::pages::{findings::line, live_queries::title};
 use crate::state::App;
 
-async fn load(conn: &mut Conn, id: NodeId) -> Result<NodeRecord> {
+pub(super) async fn load(conn: &mut Conn, id: NodeId) -> Result<NodeRecord> {
     node_records::find(conn, id).await?.ok_or(Error::NotFound)
 }
 
@@ -49,7 +48,7 @@ fn head(node: &NodeRecord, app: &App) -> Value {
     })
 }
 
-async fn render(
+pub(super) async fn render(
     app: &App,
     visitor: &Visitor,
     node: &NodeRecord,
@@ -389,42 +388,6 @@ pub(crate) async fn live_queries(
         "live-queries",
         "live_queries",
         json!({"tasks": tasks, "pager": links}),
-    )
-    .await
-}
-
-/// `GET /nodes/{id}/config`: what it last fetched, what it says it runs, and what it would get now.
-pub(crate) async fn config(
-    State(app): State<App>,
-    visitor: Visitor,
-    _: Permit<View>,
-    Path(id): Path<NodeId>,
-) -> Result<Response> {
-    let mut conn = app.db.acquire().await?;
-    let node = load(&mut conn, id).await?;
-    let facts = node_lists::facts_of(&mut conn, id)
-        .await?
-        .ok_or(Error::NotFound)?;
-    let fetched = node_records::find_fetched_config(&mut conn, id).await?;
-    let due = to_bytes(&config_parts::load(&mut conn).await?.assemble(&facts));
-    drop(conn);
-    let due_hash = config_hash(&due);
-    let due_text = String::from_utf8_lossy(&due).into_owned();
-    let is_same = fetched
-        .as_ref()
-        .is_some_and(|fetched| fetched.document == due_text);
-    let config = fetched.map(|fetched| {
-        json!({"hash": config_hash(fetched.document.as_bytes()), "size": fetched.document.len(), "fetched_at": fetched.fetched_at,
-            "document": fetched.document})
-    });
-    let due = (!is_same).then(|| json!({"document": due_text, "hash": due_hash}));
-    render(
-        &app,
-        &visitor,
-        &node,
-        "config",
-        "config",
-        json!({"config": config, "reported_hash": node.config_hash, "due": due}),
     )
     .await
 }
