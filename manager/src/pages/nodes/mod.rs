@@ -1,9 +1,12 @@
-//! Nodes: [`mod@list`] and what is done to them, and everything about one ([`mod@show`]).
+//! Nodes: [`mod@list`] and what is done to them, everything about one ([`mod@show`]), and why
+//! its config is what it is ([`explain`]).
 
+mod explain;
 mod list;
 mod show;
 
+pub(crate) use explain::config;
 pub(crate) use list::{delete, disable, enable, list, rename, revoke_keys, tag, tag_many};
 pub(crate) use show::{
-    config, events, findings, health, live_queries, present, present_rows, show, status_logs,
+    events, findings, health, live_queries, present, present_rows, show, status_logs,
 };
