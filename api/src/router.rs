@@ -1,7 +1,7 @@
-//! The endpoints, each also under `/v1`. Nothing of the manager is here.
+//! The endpoints, each also under `/v1` and under the aliases of the settings. Nothing of the manager is here.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, on};
@@ -11,20 +11,69 @@ use ostiary_boot::http::Peer;
 use ostiary_boot::{health, metrics};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::error::{Error, Result};
+use crate::aliases::{AliasError, Aliases, Endpoint};
+use crate::error::{self, Error, Result};
 use crate::{App, handlers};
+
+/// What osqueryd asks for; each is served under `/v1`, too.
+const OSQUERY: [(&str, Endpoint); 7] = [
+    ("/enroll", Endpoint::Enroll),
+    ("/config", Endpoint::Config),
+    ("/log", Endpoint::Log),
+    ("/distributed/read", Endpoint::DistributedRead),
+    ("/distributed/write", Endpoint::DistributedWrite),
+    ("/carve/start", Endpoint::CarveStart),
+    ("/carve/continue", Endpoint::CarveContinue),
+];
+
+/// What operators ask for.
+const OPERATION: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+fn serve(endpoint: Endpoint) -> MethodRouter<App> {
+    match endpoint {
+        Endpoint::Enroll => post_or_put(handlers::enroll),
+        Endpoint::Config => post_or_put(handlers::config),
+        Endpoint::Log => post_or_put(handlers::log),
+        Endpoint::DistributedRead => post_or_put(handlers::distributed_read),
+        Endpoint::DistributedWrite => post_or_put(handlers::distributed_write),
+        Endpoint::CarveStart => post_or_put(handlers::carve_start),
+        // Whatever goes wrong here is said in words, also what is answered outside of the handler.
+        Endpoint::CarveContinue => post_or_put(handlers::carve_continue)
+            .fallback(async || Error::WrongMethod)
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::map_response(error::in_words)),
+    }
+}
+
+/// The aliases of the settings, as routes.
+///
+/// # Errors
+/// One of them is no path, or collides with another or with a path of our own.
+pub(crate) fn aliases(
+    aliases: &Aliases,
+) -> std::result::Result<Vec<(String, Endpoint)>, AliasError> {
+    let v1: Vec<(String, Endpoint)> = OSQUERY
+        .iter()
+        .map(|(path, endpoint)| (format!("/v1{path}"), *endpoint))
+        .collect();
+    let own: Vec<_> = (OSQUERY
+        .iter()
+        .map(|(path, endpoint)| (*path, Some(*endpoint))))
+    .chain(
+        v1.iter()
+            .map(|(path, endpoint)| (path.as_str(), Some(*endpoint))),
+    )
+    .chain(OPERATION.iter().map(|path| (*path, None)))
+    .collect();
+    aliases.resolve(&own)
+}
 
 /// All endpoints.
 pub fn router(app: App, recorder: PrometheusHandle) -> Router {
-    let osquery = Router::new()
-        .route("/enroll", post_or_put(handlers::enroll))
-        .route("/config", post_or_put(handlers::config))
-        .route("/log", post_or_put(handlers::log))
-        .route("/distributed/read", post_or_put(handlers::distributed_read))
-        .route(
-            "/distributed/write",
-            post_or_put(handlers::distributed_write),
-        );
+    let mut osquery = Router::new();
+    for (path, endpoint) in OSQUERY {
+        osquery = osquery.route(path, serve(endpoint));
+    }
     let operation = Router::new()
         .route("/healthz", get(async || health::alive()))
         .route("/readyz", get(handlers::ready))
@@ -34,25 +83,39 @@ pub fn router(app: App, recorder: PrometheusHandle) -> Router {
                 show_metrics(&app, &request, &recorder)
             }),
         );
-    let routes = osquery.clone().nest("/v1", osquery).merge(operation);
+    let mut routes = osquery.clone().nest("/v1", osquery).merge(operation);
+    for (path, endpoint) in &app.aliases {
+        routes = routes.route(path, serve(*endpoint));
+    }
     guard(routes, &app).with_state(app)
 }
 
 /// Puts around routes what no answer may go without: a body when nothing fits, when the method is wrong and when a handler panics.
 pub fn guard(routes: Router<App>, app: &App) -> Router<App> {
     let routes = routes
-        .fallback(async || Error::UnknownPath)
+        .fallback(unknown_path)
         .method_not_allowed_fallback(async || Error::WrongMethod)
-        .layer(CatchPanicLayer::custom(
-            |_panic: Box<dyn std::any::Any + Send>| {
-                // The panic's message is in the log already, by the panic hook.
-                Error::Internal.into_response()
-            },
-        ));
+        .layer(CatchPanicLayer::custom(panicked));
     if app.options.keep_alive {
         routes
     } else {
         routes.layer(middleware::from_fn(close_connection))
+    }
+}
+
+/// The panic's message is in the log already, by the panic hook.
+fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
+    Error::Internal.into_response()
+}
+
+/// A node that has the right path for starts and a wrong one for blocks would take JSON for "stored".
+async fn unknown_path(uri: Uri) -> Response {
+    let path = uri.path().to_ascii_lowercase();
+    let response = Error::UnknownPath.into_response();
+    if ["carve", "block", "continue"].iter().any(|word| path.contains(word)) {
+        error::in_words(response).await
+    } else {
+        response
     }
 }
 

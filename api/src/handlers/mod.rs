@@ -1,5 +1,7 @@
 //! One handler per endpoint: read, authenticate, decide, store, answer.
 
+mod carve_continue;
+mod carve_start;
 mod config;
 mod distributed_read;
 mod distributed_write;
@@ -8,6 +10,8 @@ mod log;
 mod ready;
 mod request;
 
+pub(crate) use carve_continue::carve_continue;
+pub(crate) use carve_start::carve_start;
 pub(crate) use config::config;
 pub(crate) use distributed_read::distributed_read;
 pub(crate) use distributed_write::distributed_write;

@@ -68,8 +68,13 @@ impl Beside {
 
 impl Api {
     pub(crate) async fn beside(&self) -> Beside {
+        self.beside_with(|_| {}).await
+    }
+
+    pub(crate) async fn beside_with(&self, change: impl FnOnce(&mut Settings)) -> Beside {
         let shutdown = CancellationToken::new();
-        let settings = settings(&self.db.url(Some("ostiary_api")));
+        let mut settings = settings(&self.db.url(Some("ostiary_api")));
+        change(&mut settings);
         let running = ostiary_api::start(settings, shutdown.clone())
             .await
             .unwrap();

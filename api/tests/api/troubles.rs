@@ -3,18 +3,26 @@
 use std::time::{Duration, Instant};
 
 use ostiary_api::Error;
+use ostiary_api::aliases::AliasSet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::carves;
 use crate::support::{Answer, Api, endpoints, gzip, parse, post, raw, request, settings};
 
 /// A failure as every osqueryd understands it, which does not make the node enroll again.
 fn assert_refused(answer: &Answer, status: u16, what: &str) {
     assert_eq!(answer.status, status, "{what}: {answer:?}");
     assert!(!answer.is_success(), "{what}: {answer:?}");
-    assert!(answer.json()["error"].is_string(), "{what}: {answer:?}");
+    if what.contains("/carve/continue") || what.contains("/carve/block") || status == 417 {
+        // There any JSON would be a success.
+        let said = String::from_utf8_lossy(&answer.body);
+        assert!(said.starts_with("refused: "), "{what}: {answer:?}");
+    } else {
+        assert!(answer.json()["error"].is_string(), "{what}: {answer:?}");
+    }
     assert!(
         answer.json().get("node_invalid").is_none(),
         "{what}: {answer:?}"
@@ -36,11 +44,26 @@ async fn no_trouble_with_a_request_is_ever_taken_for_a_success() {
         settings.api.log_max_sent_bytes = 50_000;
         settings.api.distributed_write_max_bytes = 100_000;
         settings.api.http.body_timeout_seconds = 1;
+        settings.api.aliases.sets = vec![AliasSet::Fleet];
+        settings.carves.enabled = true;
+        settings.carves.max_block_bytes = 100;
     })
     .await;
     let key = api.enroll("web-1").await;
-    for (path, good) in endpoints(&key) {
-        for path in [path.to_owned(), format!("/v1{path}")] {
+    let session = carves::start(&api, &key, "c-1").await;
+    for (path, good) in endpoints(&key).into_iter().chain([
+        ("/carve/start", carves::start_body(&key, "c-1")),
+        ("/carve/continue", carves::block_body(&session, 0)),
+    ]) {
+        let fleet = path
+            .replace("/carve/start", "/carve/begin")
+            .replace("/carve/continue", "/carve/block");
+        let ways = [
+            path.to_owned(),
+            format!("/v1{path}"),
+            format!("/api/osquery{fleet}"),
+        ];
+        for path in ways {
             let good = good.to_string();
             let zipped = gzip(good.as_bytes());
             let spaces = format!("{}{good}", " ".repeat(200_000));
@@ -312,12 +335,16 @@ async fn api_without_postgres(hanging: bool) {
         tokio::spawn(async {})
     };
     let shutdown = CancellationToken::new();
-    let settings = settings(&format!("postgres://ostiary_api@127.0.0.1:{port}/none"));
+    let mut settings = settings(&format!("postgres://ostiary_api@127.0.0.1:{port}/none"));
+    settings.carves.enabled = true;
     let running = ostiary_api::start(settings, shutdown.clone())
         .await
         .unwrap();
     let address = running.plain_address.unwrap();
-    for (path, body) in endpoints("some-key") {
+    for (path, body) in endpoints("some-key").into_iter().chain([
+        ("/carve/start", carves::start_body("some-key", "c-1")),
+        ("/carve/continue", carves::block_body("some-session", 0)),
+    ]) {
         let started = Instant::now();
         let answer = post(address, path, &[], body.to_string().as_bytes()).await;
         assert_refused(

@@ -20,7 +20,11 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
 }
 
 /// All queues, for metrics.
-pub const QUEUES: &[&str] = &[BatchesStored::QUEUE, DeliverAlert::QUEUE];
+pub const QUEUES: &[&str] = &[
+    BatchesStored::QUEUE,
+    DeliverAlert::QUEUE,
+    CarveReceived::QUEUE,
+];
 
 /// There is pending work in Postgres. Rung after a group commit, and by the sweep.
 ///
@@ -67,6 +71,22 @@ impl Job for DeliverAlert {
 
     fn id(&self) -> String {
         self.delivery_id.to_string()
+    }
+}
+
+/// Every block of a carve is there: it is to be joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarveReceived {
+    /// The carve.
+    pub carve_id: Uuid,
+}
+
+impl Job for CarveReceived {
+    const QUEUE: &'static str = "carve_received";
+    const VERSION: u16 = 1;
+
+    fn id(&self) -> String {
+        self.carve_id.to_string()
     }
 }
 

@@ -25,6 +25,8 @@ use tower::Service as _;
 use super::body::TimedBody;
 use super::gate::{AnswerBody, Gate, Key};
 use super::peer::{ClientCertificate, Peer};
+use crate::tls;
+use crate::trials::Trials;
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +64,7 @@ impl Default for Options {
 pub struct Listener {
     socket: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
+    trials: Option<Arc<Trials>>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -85,7 +88,15 @@ impl Listener {
         Ok(Self {
             socket: bind(address).await?,
             tls: Some(config),
+            trials: None,
         })
+    }
+
+    /// Shows some connections the certificate on trial.
+    #[must_use]
+    pub fn with_trials(mut self, trials: Arc<Trials>) -> Self {
+        self.trials = Some(trials);
+        self
     }
 
     /// Binds a socket without TLS, for use behind a proxy.
@@ -101,6 +112,7 @@ impl Listener {
         Ok(Self {
             socket: bind(address).await?,
             tls: None,
+            trials: None,
         })
     }
 
@@ -123,6 +135,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 struct Door {
     router: Router,
     options: Options,
+    trials: Option<Arc<Trials>>,
     shutdown: CancellationToken,
 }
 
@@ -141,6 +154,7 @@ pub async fn serve(
     let door = Arc::new(Door {
         router,
         options,
+        trials: listener.trials,
         shutdown: shutdown.clone(),
     });
     let connections = TaskTracker::new();
@@ -199,13 +213,16 @@ async fn connection(
             let peer = Peer {
                 address,
                 certificate: None,
+                accepted: None,
             };
             serve_requests(&door, socket, peer).await;
         }
         Some(acceptor) => {
+            let trials = door.trials.as_ref();
+            let on_trial = trials.is_some_and(|trials| trials.begin(address.ip()));
             let limit = Duration::from_secs(door.options.handshake_timeout_seconds);
-            match tokio::time::timeout(limit, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => {
+            match tokio::time::timeout(limit, tls::accept(&acceptor, socket, on_trial)).await {
+                Ok((Ok(stream), accepted)) => {
                     let certificate = stream
                         .get_ref()
                         .1
@@ -215,11 +232,15 @@ async fn connection(
                     let peer = Peer {
                         address,
                         certificate: certificate.map(Arc::new),
+                        accepted,
                     };
                     serve_requests(&door, stream, peer).await;
                 }
-                Ok(Err(error)) => {
+                Ok((Err(error), shown)) => {
                     metrics::counter!("ostiary_tls_handshakes_failed_total").increment(1);
+                    if let (true, Some(trials), Some(shown)) = (on_trial, trials, shown) {
+                        trials.note_failure(address.ip(), shown, &error);
+                    }
                     tracing::debug!(peer = %address, %error, "TLS hand-shake failed");
                 }
                 Err(_) => {
@@ -298,13 +319,14 @@ async fn answer(
 
 fn expectation_failed() -> Response<axum::body::Body> {
     let mut response = Response::new(axum::body::Body::from(
-        r#"{"error":"the header Expect is not supported"}"#,
+        // No JSON: also where osqueryd takes any JSON for a success.
+        "refused: the header Expect is not supported\n",
     ));
     *response.status_mut() = StatusCode::EXPECTATION_FAILED;
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
+        HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
