@@ -5,3 +5,4 @@
 mod grants;
 mod keeping;
 mod pending;
+mod revisions;
