@@ -49,6 +49,19 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/unreadable/export", get(pages::unreadable::export))
         .route("/unreadable/{id}/data", get(pages::unreadable::data))
         .route("/resync", post(rest::resync::resync))
+        .route(
+            "/live-queries",
+            get(rest::live_queries::list).post(rest::live_queries::create),
+        )
+        .route("/live-queries/{id}", get(rest::live_queries::show))
+        .route("/live-queries/{id}/rows.csv", get(rest::live_queries::csv))
+        .route(
+            "/live-queries/{id}/cancel",
+            post(rest::live_queries::cancel),
+        )
+        .route("/config/import", post(rest::config::import))
+        .route("/config/export", get(rest::config::export))
+        .route("/packs/{id}/export", get(rest::config::export_pack))
         .fallback(rest::not_found)
         .layer(from_fn_with_state(app.clone(), auth::identify_by_token))
         .layer(CatchPanicLayer::new())
@@ -118,6 +131,15 @@ fn node_routes() -> Router<App> {
     Router::new()
         .route("/nodes", get(pages::nodes::list))
         .route("/nodes/tags", post(pages::nodes::tag_many))
+        .route("/nodes/conflicts", get(pages::identity::conflicts))
+        .route("/nodes/conflicts/merge", post(pages::identity::merge))
+        .route(
+            "/nodes/conflicts/keep-apart",
+            post(pages::identity::keep_apart),
+        )
+        .route("/nodes/approvals", get(pages::identity::approvals))
+        .route("/nodes/{id}/approve", post(pages::identity::approve))
+        .route("/nodes/{id}/refuse", post(pages::identity::refuse))
         .route("/nodes/{id}", get(pages::nodes::show))
         .route("/nodes/{id}/present", get(pages::nodes::present))
         .route("/nodes/{id}/events", get(pages::nodes::events))
@@ -138,6 +160,8 @@ fn node_routes() -> Router<App> {
         .route("/live-queries/new", get(pages::live_queries::new))
         .route("/live-queries/{id}", get(pages::live_queries::show))
         .route("/live-queries/{id}/part", get(pages::live_queries::part))
+        .route("/live-queries/{id}/learn", post(pages::live_queries::learn))
+        .route("/nodes/{id}/learn-tables", post(pages::live_queries::ask_for_tables))
         .route("/live-queries/{id}/rows.csv", get(pages::live_queries::csv))
         .route(
             "/live-queries/{id}/cancel",
@@ -145,6 +169,11 @@ fn node_routes() -> Router<App> {
         )
         .route("/enroll", get(pages::enroll::show))
         .route("/enroll/secrets", post(pages::enroll::create))
+        .route(
+            "/enroll/secrets/{id}",
+            get(pages::enroll_secrets::show).post(pages::enroll_secrets::update),
+        )
+        .route("/enroll/key-header", get(pages::enroll_secrets::key_header))
         .route("/enroll/secrets/{id}/revoke", post(pages::enroll::revoke))
         .route("/enroll/secrets/{id}/reveal", post(pages::enroll::reveal))
         .route("/enroll/ca.pem", get(pages::enroll::ca_certificate))
@@ -160,7 +189,20 @@ fn config_routes() -> Router<App> {
         .route("/packs/new", get(pages::packs::new))
         .route(
             "/packs/import",
-            get(pages::packs::import_form).post(pages::packs::import),
+            get(pages::config_import::form).post(pages::config_import::upload),
+        )
+        .route(
+            "/packs/import/{upload}",
+            get(pages::config_import::report),
+        )
+        .route(
+            "/packs/import/{upload}/apply",
+            post(pages::config_import::apply),
+        )
+        .route("/config/export", get(pages::config_import::export))
+        .route(
+            "/packs/{id}/export",
+            get(pages::config_import::export_pack),
         )
         .route(
             "/packs/{id}",

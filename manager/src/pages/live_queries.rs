@@ -1,29 +1,24 @@
 //! Live queries: ask now, and read what came.
 
-use std::collections::HashMap;
-
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use chrono::{DateTime, Utc};
-use ostiary_domain::ids::LiveQueryId;
-use ostiary_domain::target::Target;
-use ostiary_store::live_queries::{self as store, LiveQueryRecord, TaskRecord};
-use ostiary_store::node_lists::NodeFilter;
-use ostiary_store::page::PageRequest;
-use ostiary_store::{Conn, node_lists, tags};
+use ostiary_domain::ids::{LiveQueryId, NodeId};
+use ostiary_domain::live_query::retold;
+use ostiary_store::live_queries as store;
+use ostiary_store::{node_lists, tags};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Fields;
+use super::live_query_view::{self, counts, state};
 use super::paging::{pager, request};
 use super::shell::Page;
-use super::table::{MAX_ROWS, cell, columns_of, csv_cell, rows_of};
 use crate::actions::live_queries::{self, LiveQueryDraft};
 use crate::actions::validate::words;
 use crate::auth::{Permit, RunLiveQuery, View, Visitor};
-use crate::error::{Error, FieldErrors, Result};
+use crate::error::{FieldErrors, Result};
 use crate::state::App;
 use crate::views::short;
 
@@ -36,88 +31,14 @@ pub(super) fn title(description: &str, sql: &str) -> String {
     }
 }
 
-/// The nodes that a live query asks, with name and state.
-struct Asked {
-    nodes: HashMap<Uuid, (String, String)>,
-}
-
-impl Asked {
-    async fn load(app: &App, conn: &mut Conn, query: &LiveQueryRecord) -> Result<Self> {
-        let everybody = node_lists::facts(conn).await?;
-        let target = if query.target.is_empty() {
-            None
-        } else {
-            Target::parse(&query.target).ok()
-        };
-        let chosen = |id: Uuid, facts| {
-            query.target_all
-                || query.node_ids.contains(&id)
-                || target
-                    .as_ref()
-                    .is_some_and(|target: &Target| target.matches(facts))
-        };
-        let mut nodes: HashMap<Uuid, (String, String)> = everybody
-            .iter()
-            .filter(|(id, facts)| chosen(id.0, facts))
-            .map(|(id, facts)| (id.0, (facts.name.clone(), "offline".to_owned())))
-            .collect();
-        let mut page = PageRequest {
-            after: None,
-            limit: Some(500),
-        };
-        // States are only shown, so a fleet beyond a few pages does without.
-        for _ in 0..4 {
-            let lines =
-                node_lists::list(conn, &NodeFilter::default(), app.cutoffs(), &page).await?;
-            for line in &lines.items {
-                if let Some(node) = nodes.get_mut(&line.id) {
-                    node.1.clone_from(&line.state);
-                }
-            }
-            match lines.next {
-                Some(next) => page.after = Some(next),
-                None => break,
-            }
-        }
-        Ok(Self { nodes })
-    }
-}
-
-/// `Counts` of the contract. A task that nobody answered in time is expired, whether its row says so yet or not.
-fn counts(query: &LiveQueryRecord, total: i64, now: DateTime<Utc>) -> Value {
-    let is_over = query.cancelled_at.is_some() || query.expires_at <= now;
-    let answered = query.done + query.failed;
-    let total = total.max(answered + query.offered + query.expired);
-    let (offered, new, expired) = if is_over {
-        (0, 0, total - answered)
-    } else {
-        (
-            query.offered,
-            total - answered - query.offered - query.expired,
-            query.expired,
-        )
-    };
-    json!({"total": total, "done": query.done, "failed": query.failed, "offered": offered, "new": new, "expired": expired})
-}
-
-fn state(query: &LiveQueryRecord, total: i64, now: DateTime<Utc>) -> &'static str {
-    if query.cancelled_at.is_some() {
-        "cancelled"
-    } else if total > 0 && query.done + query.failed >= total {
-        "done"
-    } else if query.expires_at <= now {
-        "expired"
-    } else {
-        "running"
-    }
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Wanted {
     after: String,
     node: String,
     sql: String,
+    discovery: String,
+    target: String,
 }
 
 /// `GET /live-queries`
@@ -133,11 +54,9 @@ pub(crate) async fn list(
     let everybody = node_lists::facts(&mut conn).await?;
     drop(conn);
     let shown = page.items.iter().map(|query| {
-        let target = if query.target.is_empty() { None } else { Target::parse(&query.target).ok() };
-        let is_asked = |id: Uuid, facts| {
-            query.target_all || query.node_ids.contains(&id) || target.as_ref().is_some_and(|target| target.matches(facts))
-        };
-        let total = i64::try_from(everybody.iter().filter(|(id, facts)| is_asked(id.0, facts)).count()).unwrap_or(i64::MAX);
+        let judged = query.to_domain();
+        let asked = everybody.iter().filter(|(id, facts)| judged.asks(*id, facts));
+        let total = i64::try_from(asked.count()).unwrap_or(i64::MAX);
         json!({"id": query.id, "sql": query.sql, "description": query.description, "target": query.target,
             "state": state(query, total, now), "created_by": query.created_by, "created_at": query.created_at,
             "counts": counts(query, total, now)})
@@ -182,6 +101,8 @@ pub(crate) async fn new(
 ) -> Result<Response> {
     let form = LiveQueryDraft {
         sql: wanted.sql,
+        discovery: wanted.discovery,
+        target: wanted.target,
         node_ids: wanted.node,
         expires_minutes: "60".to_owned(),
         ..LiveQueryDraft::default()
@@ -231,99 +152,13 @@ pub(crate) async fn create(
 
 /// The context of `show` and `part`.
 async fn context(app: &App, id: LiveQueryId) -> Result<(String, Value)> {
-    let now = app.now();
-    let mut conn = app.db.acquire().await?;
-    let query = store::find(&mut conn, id).await?.ok_or(Error::NotFound)?;
-    let asked = Asked::load(app, &mut conn, &query).await?;
-    let tasks = store::list_tasks(&mut conn, id).await?;
-    let results = results(
-        &store::list_rows(&mut conn, id, i64::try_from(MAX_ROWS).unwrap_or(500)).await?,
-        &tasks,
-        &asked,
-    );
-    drop(conn);
-    let total = i64::try_from(asked.nodes.len()).unwrap_or(i64::MAX);
-    let context = json!({
-        "live_query": {"id": query.id, "sql": query.sql, "description": query.description, "target": query.target,
-            "node_count": query.node_ids.len(), "state": state(&query, total, now), "created_by": query.created_by,
-            "created_at": query.created_at, "expires_at": query.expires_at},
-        "counts": counts(&query, total, now),
-        "results": results,
-        "tasks": shown_tasks(&tasks, &asked, query.cancelled_at.is_some() || query.expires_at <= now),
-    });
-    Ok((title(&query.description, &query.sql), context))
-}
-
-fn node_name(asked: &Asked, id: Uuid) -> String {
-    asked
-        .nodes
-        .get(&id)
-        .map_or_else(|| id.to_string(), |(name, _)| name.clone())
-}
-
-fn results(answers: &[store::TaskRows], tasks: &[TaskRecord], asked: &Asked) -> Value {
-    let mut rows: Vec<(Uuid, Map<String, Value>)> = Vec::new();
-    for answer in answers {
-        for row in rows_of(&answer.rows) {
-            if let Value::Object(row) = row {
-                rows.push((answer.node_id, row));
-            }
-        }
-    }
-    let total: i64 = tasks.iter().map(|task| i64::from(task.row_count)).sum();
-    rows.truncate(MAX_ROWS);
-    let columns = columns_of(&rows.iter().map(|(_, row)| row).collect::<Vec<_>>());
-    let shown: Vec<Value> = rows
-        .iter()
-        .map(|(id, row)| {
-            let cells: Vec<_> = columns
-                .iter()
-                .map(|column| cell(row.get(*column)))
-                .collect();
-            json!({"node": {"id": id, "name": node_name(asked, *id)}, "cells": cells})
-        })
-        .collect();
-    let is_cut = total > i64::try_from(shown.len()).unwrap_or(i64::MAX);
-    json!({"columns": columns, "rows": shown, "total": total, "cut": is_cut})
-}
-
-/// Every node that was asked, failed ones first.
-fn shown_tasks(tasks: &[TaskRecord], asked: &Asked, is_over: bool) -> Vec<Value> {
-    let known: HashMap<Uuid, &TaskRecord> = tasks.iter().map(|task| (task.node_id, task)).collect();
-    let rank = |state: &str| {
-        ["failed", "expired", "offered", "new", "done"]
-            .iter()
-            .position(|each| *each == state)
-    };
-    let mut ids: Vec<Uuid> = asked
-        .nodes
-        .keys()
-        .copied()
-        .chain(known.keys().copied())
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut shown: Vec<(Option<usize>, String, Value)> = ids
-        .into_iter()
-        .map(|id| {
-            let task = known.get(&id);
-            let state = match task.map_or("new", |task| task.state.as_str()) {
-                "new" | "offered" if is_over => "expired",
-                state => state,
-            };
-            let name = node_name(asked, id);
-            let health = asked.nodes.get(&id).map_or("offline", |(_, state)| state.as_str());
-            let value = json!({
-                "node": {"id": id, "name": name, "state": health}, "state": state,
-                "message": task.map(|task| task.message.as_str()).unwrap_or_default(),
-                "row_count": task.map_or(0, |task| task.row_count), "at": task.and_then(|task| task.finished_at.or(task.offered_at)),
-                "offers": task.map_or(0, |task| task.offers),
-            });
-            (rank(state), name, value)
-        })
-        .collect();
-    shown.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    shown.into_iter().map(|(_, _, value)| value).collect()
+    let mut context = live_query_view::whole(app, id).await?;
+    let query = &context["live_query"];
+    let of = |field: &str| query[field].as_str().unwrap_or_default();
+    let title = title(of("description"), of("sql"));
+    // For a node that has denylisted the text.
+    context["retold"] = retold(of("sql"), app.now()).into();
+    Ok((title, context))
 }
 
 /// `GET /live-queries/{id}`
@@ -376,53 +211,43 @@ pub(crate) async fn cancel(
         .await
 }
 
+/// `POST /live-queries/{id}/learn`
+pub(crate) async fn learn(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<RunLiveQuery>,
+    Path(id): Path<LiveQueryId>,
+) -> Result<Response> {
+    let learned = live_queries::learn_tables(&app, &permit, id).await?;
+    let said = match (learned.tables, learned.left_out) {
+        (0, 0) => "It has no tables but those that osquery ships.".to_owned(),
+        (tables, 0) => format!("Tables that SQL may use from now on: {tables}."),
+        (tables, left_out) => {
+            format!("Tables that SQL may use from now on: {tables}. No room for {left_out} more.")
+        }
+    };
+    visitor.done(&format!("/live-queries/{id}"), &said).await
+}
+
+/// `POST /nodes/{id}/learn-tables`
+pub(crate) async fn ask_for_tables(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<RunLiveQuery>,
+    Path(node): Path<NodeId>,
+) -> Result<Response> {
+    let id = live_queries::ask_for_tables(&app, &permit, node).await?;
+    let said = "Asked. When the node has answered, take its tables over here.";
+    visitor.done(&format!("/live-queries/{id}"), said).await
+}
+
 /// `GET /live-queries/{id}/rows.csv`: all rows, as a file that a spreadsheet may open without harm.
 pub(crate) async fn csv(
     State(app): State<App>,
     _: Permit<View>,
     Path(id): Path<LiveQueryId>,
 ) -> Result<Response> {
-    let mut conn = app.db.acquire().await?;
-    let query = store::find(&mut conn, id).await?.ok_or(Error::NotFound)?;
-    let asked = Asked::load(&app, &mut conn, &query).await?;
-    let answers = store::list_rows(&mut conn, id, 1_000_000).await?;
-    drop(conn);
-    let rows: Vec<(Uuid, Value)> = answers
-        .iter()
-        .flat_map(|answer| {
-            rows_of(&answer.rows)
-                .into_iter()
-                .map(|row| (answer.node_id, row))
-        })
-        .collect();
-    let columns = columns_of(
-        &rows
-            .iter()
-            .filter_map(|(_, row)| row.as_object())
-            .collect::<Vec<_>>(),
-    );
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let head = ["node_id", "node"]
-        .into_iter()
-        .chain(columns.iter().copied())
-        .map(csv_cell);
-    writer
-        .write_record(head)
-        .map_err(|error| Error::Internal(error.into()))?;
-    for (id, row) in &rows {
-        let cells = columns
-            .iter()
-            .map(|column| csv_cell(&cell(row.get(column)).unwrap_or_default()));
-        let record = [id.to_string(), csv_cell(&node_name(&asked, *id))]
-            .into_iter()
-            .chain(cells);
-        writer
-            .write_record(record)
-            .map_err(|error| Error::Internal(error.into()))?;
-    }
-    let bytes = writer
-        .into_inner()
-        .map_err(|error| Error::Internal(anyhow::anyhow!("{error}")))?;
+    let bytes = live_query_view::csv(&app, id).await?;
     let disposition = format!("attachment; filename=\"live-query-{id}.csv\"");
     Ok((
         [

@@ -3,15 +3,19 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod config_import;
 pub(crate) mod decorators;
 pub(crate) mod destinations;
 pub(crate) mod enroll;
+pub(crate) mod enroll_secrets;
 pub(crate) mod entries;
 pub(crate) mod errors;
 mod fields;
 pub(crate) mod file_paths;
 pub(crate) mod findings;
+pub(crate) mod identity;
 pub(crate) mod live_queries;
+pub(crate) mod live_query_view;
 pub(crate) mod nodes;
 pub(crate) mod options;
 pub(crate) mod overview;

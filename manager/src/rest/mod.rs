@@ -1,10 +1,13 @@
 //! REST under `/api/v1`, by bearer token: the second thin shell. Lists are `{"items": [...], "next": null | "..."}`; `next` goes into
 //! `after` of the next request. Times are RFC 3339 in UTC, errors problem JSON (RFC 9457).
 
+pub(crate) mod config;
 pub(crate) mod deliveries;
 pub(crate) mod findings;
 mod listing;
+pub(crate) mod live_queries;
 pub(crate) mod nodes;
 pub(crate) mod resync;
+pub(crate) mod unreadable;
 
 pub(crate) use listing::{Asked, Paging, listed, not_found};
