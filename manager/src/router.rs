@@ -248,6 +248,18 @@ fn config_routes() -> Router<App> {
         .route("/rollouts/{id}/resume", post(pages::rollouts::resume))
         .route("/rollouts/{id}/finish", post(pages::rollouts::finish))
         .route("/rollouts/{id}/return", post(pages::rollouts::take_back))
+        .route("/sql-check", post(pages::sql_check::check))
+        .route(
+            "/table-denials",
+            get(pages::table_denials::list).post(pages::table_denials::create),
+        )
+        .route("/table-denials/new", get(pages::table_denials::new))
+        .route("/table-denials/{id}", post(pages::table_denials::update))
+        .route("/table-denials/{id}/edit", get(pages::table_denials::edit))
+        .route(
+            "/table-denials/{id}/delete",
+            post(pages::table_denials::delete),
+        )
         .route("/tags", get(pages::tags::list).post(pages::tags::create))
         .route("/tags/{id}", post(pages::tags::update))
         .route("/tags/{id}/edit", get(pages::tags::edit))

@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use crate::actions::api_tokens::{self, TokenDraft};
 use crate::actions::config_change::Saving;
+use crate::actions::config_import::{self, Import, ImportDraft, UploadedFile};
 use crate::actions::destinations::{self, DestinationDraft};
 use crate::actions::enroll_secrets::{self, SecretDraft};
-use crate::actions::pack_import::{self, ImportDraft};
 use crate::actions::rules::{self, RuleDraft};
 use crate::actions::users::{self, UserDraft};
 use crate::auth::{Admin, Edit, Permit};
@@ -88,6 +88,9 @@ pub(super) struct CreateEnrollSecret {
     /// How often it may be used.
     #[arg(long, default_value = "")]
     use_limit: String,
+    /// Which enrollments wait for an admin: none, reestablished (those that take over a silent node's identity) or all.
+    #[arg(long, default_value = "none")]
+    approval: String,
     /// Take the secret from standard input instead of making one up.
     #[arg(long)]
     secret_stdin: bool,
@@ -156,7 +159,7 @@ impl Command {
 }
 
 /// What is wrong with a field, in a line each.
-fn explain(error: Error) -> anyhow::Error {
+pub(super) fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Invalid(errors) => {
             let lines: Vec<String> = errors
@@ -228,6 +231,7 @@ async fn create_enroll_secret(app: &App, arguments: CreateEnrollSecret) -> anyho
         tags: arguments.tags,
         expires_days: arguments.expires_days,
         use_limit: arguments.use_limit,
+        approval: arguments.approval,
     };
     let permit = Permit::<Admin>::for_command();
     if arguments.secret_stdin {
@@ -369,19 +373,24 @@ async fn import_pack(app: &App, arguments: ImportPack) -> anyhow::Result<()> {
     {
         return Ok(());
     }
-    let draft = ImportDraft {
-        name,
-        target: arguments.target,
+    let file = UploadedFile {
+        name: arguments.file.display().to_string(),
         text: String::from_utf8_lossy(&bytes).into_owned(),
     };
-    let report = pack_import::import(
-        app,
-        &Permit::<Edit>::for_command(),
-        &draft,
-        &Saving::at_once(),
-    )
-    .await
-    .map_err(explain)?;
+    let draft = ImportDraft {
+        files: vec![file],
+        name,
+        target: arguments.target,
+        replace: false,
+    };
+    let permit = Permit::<Edit>::for_command();
+    let import = Import::read(&draft).map_err(explain)?;
+    let shown = config_import::dry_run(app, &permit, &import)
+        .await
+        .map_err(explain)?;
+    let report = config_import::apply(app, &permit, &import, &shown.digest, &Saving::at_once())
+        .await
+        .map_err(explain)?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
 }

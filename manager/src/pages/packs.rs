@@ -1,8 +1,9 @@
-//! Packs: what nodes are asked, and the import of osquery's own files.
+//! Packs: what nodes are asked.
 
-use axum::extract::{Multipart, Path, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use ostiary_domain::ids::PackId;
+use ostiary_domain::node_config::conditions::Conditions;
 use ostiary_store::packs::{self as store, PackRecord};
 use ostiary_store::{queries, tags};
 use serde_json::{Value, json};
@@ -10,8 +11,6 @@ use serde_json::{Value, json};
 use super::Fields;
 use super::reach::Reach;
 use super::shell::Page;
-use crate::actions::config_change::Saving;
-use crate::actions::pack_import::{self, ImportDraft};
 use crate::actions::packs::{self, PackDraft};
 use crate::auth::{Edit, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
@@ -60,6 +59,16 @@ fn shown(pack: &PackRecord, reach: &Reach) -> Value {
     } else {
         Some(0)
     });
+    let conditions = Conditions {
+        platform: &pack.platform,
+        version: &pack.version,
+        shard: pack.shard,
+    };
+    shown["running"] = json!(
+        reach
+            .count_running(&pack.target, conditions)
+            .filter(|_| pack.enabled)
+    );
     shown
 }
 
@@ -228,101 +237,4 @@ pub(crate) async fn delete(
             &format!("/packs/{id}"),
         )
         .await
-}
-
-const IMPORT: Page<'static> = Page {
-    template: "pages/packs/import.html",
-    title: "Import",
-    nav: "packs",
-};
-
-async fn import_context(
-    app: &App,
-    form: &ImportDraft,
-    errors: FieldErrors,
-    report: Option<&pack_import::Report>,
-) -> Result<Value> {
-    let all_tags = tags::names(&mut *app.db.acquire().await?).await?;
-    Ok(json!({"form": form, "errors": errors, "report": report, "all_tags": all_tags}))
-}
-
-/// `GET /packs/import`
-pub(crate) async fn import_form(
-    State(app): State<App>,
-    visitor: Visitor,
-    _: Permit<Edit>,
-) -> Result<Response> {
-    let context =
-        import_context(&app, &ImportDraft::default(), FieldErrors::default(), None).await?;
-    IMPORT.show(&app, &visitor, context).await
-}
-
-/// `POST /packs/import`
-pub(crate) async fn import(
-    State(app): State<App>,
-    visitor: Visitor,
-    permit: Permit<Edit>,
-    parts: Multipart,
-) -> Result<Response> {
-    let (form, saving) = read_upload(parts).await?;
-    match pack_import::import(&app, &permit, &form, &saving).await {
-        Ok(report) => {
-            let context = import_context(
-                &app,
-                &ImportDraft::default(),
-                FieldErrors::default(),
-                Some(&report),
-            )
-            .await?;
-            IMPORT.show(&app, &visitor, context).await
-        }
-        Err(error) => {
-            let context = import_context(&app, &form, error.into_fields()?, None).await?;
-            IMPORT
-                .show_again(&app, &visitor, saving.kept_in(context))
-                .await
-        }
-    }
-}
-
-/// The form of an import; a file wins over typed text, and its name stands in for a missing one.
-async fn read_upload(mut parts: Multipart) -> Result<(ImportDraft, Saving)> {
-    let mut form = ImportDraft::default();
-    let mut others: Vec<(String, String)> = Vec::new();
-    let mut file_name = String::new();
-    while let Some(part) = parts
-        .next_field()
-        .await
-        .map_err(|error| Error::Refused(error.body_text()))?
-    {
-        let field = part.name().unwrap_or_default().to_owned();
-        let name = part.file_name().unwrap_or_default().to_owned();
-        let bytes = part
-            .bytes()
-            .await
-            .map_err(|error| Error::Refused(error.body_text()))?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        match field.as_str() {
-            "file" if !bytes.is_empty() => {
-                form.text = text;
-                file_name = name;
-            }
-            "text" if form.text.is_empty() => form.text = text,
-            "name" => form.name = text,
-            "target" => form.target = text,
-            _ => others.push((field, text)),
-        }
-    }
-    if form.name.trim().is_empty() && !file_name.is_empty() {
-        let stem = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
-        form.name = stem
-            .rsplit_once('.')
-            .map_or(stem, |(stem, _)| stem)
-            .to_owned();
-    }
-    let saving = Saving::read(|name| {
-        let found = others.iter().find(|(field, _)| field == name);
-        found.map_or("", |(_, text)| text)
-    });
-    Ok((form, saving))
 }

@@ -1,4 +1,4 @@
-//! Importing osquery `.conf` files: a pack, or a whole config with packs, schedule, options and the rest.
+//! Reading and writing osquery `.conf` files: a pack, or a whole config with packs, schedule, options and the rest.
 //!
 //! The files are not quite JSON. osqueryd deletes every backslash with the line break after it (inside of strings too:
 //! the packs it ships do that in SQL), and then every line that begins with `#` or `//`
@@ -13,9 +13,11 @@ mod read;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use fleet::parse_yaml;
 pub use import::{
     DEFAULT_INTERVAL, ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, ImportedTag,
     MAX_INTERVAL, PackFileError, Problem, parse,
 };
+pub use write::{write, write_pack};
