@@ -83,6 +83,14 @@ impl Checkins {
         }
     }
 
+    /// Notes that a node was heard of, which is refused everything until it is approved.
+    pub(crate) fn note_seen(&self, caller: &Caller, now: DateTime<Utc>) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let checkin = noted.nodes.entry(caller.node).or_default();
+        checkin.seen_at = Some(now);
+        checkin.ip = caller.ip.or(checkin.ip);
+    }
+
     /// Notes which document a node was sent, if it is another than last time.
     pub(crate) fn note_fetched(&self, node: NodeId, document: &Arc<Document>, now: DateTime<Utc>) {
         let before = self
@@ -143,6 +151,7 @@ impl Checkins {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         for (node, older) in older.nodes {
             let newer = noted.nodes.entry(node).or_default();
+            newer.seen_at = newer.seen_at.max(older.seen_at);
             newer.config_at = newer.config_at.max(older.config_at);
             newer.log_at = newer.log_at.max(older.log_at);
             newer.distributed_read_at = newer.distributed_read_at.max(older.distributed_read_at);

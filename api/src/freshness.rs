@@ -2,7 +2,7 @@
 //! notification may be lost.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,10 +11,21 @@ use crate::App;
 /// A database that vanished without a word would be waited for until the end of TCP's patience.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Names, platforms and versions of nodes change without a generation (the worker writes them, for many nodes at a time): nodes are read
+/// whole this often.
+const READ_NODES_EVERY: Duration = Duration::from_secs(300);
+
+/// What the process has read.
+#[derive(Debug, Default)]
+struct Seen {
+    generations: HashMap<String, i64>,
+    nodes_at: Option<Instant>,
+}
+
 /// Follows the generations until `shutdown`. A generation counts as seen only after its things were read anew.
 pub(crate) async fn follow(app: App, shutdown: CancellationToken) {
     let poll = Duration::from_millis(app.options.freshness_poll_ms);
-    let mut seen = HashMap::new();
+    let mut seen = Seen::default();
     let mut listener = None;
     loop {
         if listener.is_none() {
@@ -42,22 +53,31 @@ pub(crate) async fn follow(app: App, shutdown: CancellationToken) {
     }
 }
 
-async fn catch_up(app: &App, seen: &mut HashMap<String, i64>) -> ostiary_store::Result<()> {
+async fn catch_up(app: &App, seen: &mut Seen) -> ostiary_store::Result<()> {
     let present = {
         let mut conn = app.db.acquire().await?;
         ostiary_store::generations(&mut conn).await?
     };
+    let whole = seen
+        .nodes_at
+        .is_none_or(|at| at.elapsed() >= READ_NODES_EVERY);
     for (name, generation) in present {
-        if seen.get(&name) == Some(&generation) {
-            continue;
-        }
+        let is_news = seen.generations.get(&name) != Some(&generation);
         match name.as_str() {
-            "node_keys" => app.nodes.reload(&app.db).await?,
-            "configs" => app.configs.reload(&app.db).await?,
-            "live_queries" => app.live_queries.reload(&app.db, app.clock.now()).await?,
+            "node_keys" if is_news || whole => {
+                app.nodes.catch_up(&app.db, generation, whole).await?;
+            }
+            "configs" if is_news => app.configs.reload(&app.db).await?,
+            "live_queries" if is_news => {
+                app.live_queries.reload(&app.db, app.clock.now()).await?;
+            }
             _ => {}
         }
-        seen.insert(name, generation);
+        seen.generations.insert(name, generation);
+    }
+    if whole {
+        app.learn_secrets().await?;
+        seen.nodes_at = Some(Instant::now());
     }
     Ok(())
 }

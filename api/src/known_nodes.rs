@@ -2,16 +2,19 @@
 //!
 //! **Invariant:** `node_invalid` is only said after Postgres itself, at this moment, has called the key unknown or revoked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use ostiary_domain::enrollment::Standing;
+use ostiary_domain::ids::NodeId;
 use ostiary_store::Db;
 use ostiary_store::node_keys::{self, KeyHash, KeyState, KnownNode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
+use crate::limits::{Buckets, LimitOptions, Network};
 
 /// For how long Postgres is not asked again about a key that it called unknown.
 const REMEMBER_UNKNOWN: Duration = Duration::from_secs(10);
@@ -24,9 +27,14 @@ const LOOKUPS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct KnownNodes {
     by_key: RwLock<HashMap<KeyHash, Arc<KnownNode>>>,
+    /// The generation of `node_keys` that `by_key` is of; 0 before the first.
+    generation: Mutex<i64>,
     unknown: Mutex<HashMap<KeyHash, Instant>>,
     lookups: Semaphore,
-    budget: Mutex<Budget>,
+    strangers: Buckets<Network>,
+    // Anybody can invent keys, so they must not use up what nodes have a right to whose keys were revoked.
+    for_revoked: Mutex<Budget>,
+    for_unknown: Mutex<Budget>,
 }
 
 /// How many nodes may still be told to enroll again in this second.
@@ -37,46 +45,52 @@ struct Budget {
     left: u32,
 }
 
+impl Budget {
+    fn new(per_second: u32) -> Mutex<Self> {
+        Mutex::new(Self {
+            per_second,
+            since: Instant::now(),
+            left: per_second,
+        })
+    }
+}
+
 /// The hash under which a key is known.
 pub(crate) fn hash_of(key: &str) -> KeyHash {
     Sha256::digest(key.as_bytes()).into()
 }
 
 impl KnownNodes {
-    pub(crate) fn new(invalid_per_second: u32) -> Self {
-        let budget = Budget {
-            per_second: invalid_per_second,
-            since: Instant::now(),
-            left: invalid_per_second,
-        };
+    pub(crate) fn new(invalid_per_second: u32, limits: &LimitOptions) -> Self {
         Self {
             by_key: RwLock::default(),
+            generation: Mutex::new(0),
             unknown: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS),
-            budget: Mutex::new(budget),
+            strangers: Buckets::new(limits.unknown_keys_per_address, limits.max_counted),
+            for_revoked: Budget::new(invalid_per_second),
+            for_unknown: Budget::new(invalid_per_second),
         }
     }
 
-    /// Whose key is this?
-    pub(crate) async fn authenticate(
+    /// Whose key is this? The node may be barred: see [`admitted`].
+    pub(crate) async fn identify(
         &self,
         db: &Db,
         key: &str,
+        from: Network,
     ) -> Result<(KeyHash, Arc<KnownNode>)> {
         if key.is_empty() {
-            // Nobody was ever given the empty key.
-            return Err(self.invalid());
+            // Nobody was ever given the empty key: a node that has none yet, and will ask for one in any case.
+            metrics::counter!("ostiary_node_invalid_total").increment(1);
+            return Err(Error::NodeInvalid);
         }
         let hash = hash_of(key);
         let node = match self.find(&hash) {
             Some(node) => node,
-            None => self.look_up(db, hash).await?,
+            None => self.look_up(db, hash, from).await?,
         };
-        if node.disabled {
-            Err(Error::Disabled)
-        } else {
-            Ok((hash, node))
-        }
+        Ok((hash, node))
     }
 
     /// Whose key is this, as far as memory goes?
@@ -96,26 +110,59 @@ impl KnownNodes {
             .insert(hash, node);
     }
 
-    /// Reads everything anew.
-    pub(crate) async fn reload(&self, db: &Db) -> ostiary_store::Result<()> {
+    /// Catches up with a generation: reads what changed since the last, or everything if that is not told or if `whole` is wanted.
+    pub(crate) async fn catch_up(
+        &self,
+        db: &Db,
+        generation: i64,
+        whole: bool,
+    ) -> ostiary_store::Result<()> {
+        let seen = *self
+            .generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut conn = db.acquire().await?;
-        let keys = node_keys::list_in_force(&mut conn).await?;
-        let nodes: HashMap<_, _> = node_keys::list_nodes(&mut conn, None)
+        let changed = if whole || seen == 0 || seen > generation {
+            None
+        } else {
+            node_keys::list_changed(&mut conn, seen, generation).await?
+        };
+        let only = changed.as_deref();
+        let keys = node_keys::list_in_force(&mut conn, only).await?;
+        let nodes: HashMap<NodeId, Arc<KnownNode>> = node_keys::list_nodes(&mut conn, only)
             .await?
             .into_iter()
             .map(|node| (node.id, Arc::new(node)))
             .collect();
         drop(conn);
-        let by_key = keys
+        let read = keys
             .into_iter()
-            .filter_map(|(hash, id)| Some((hash, nodes.get(&id)?.clone())))
-            .collect();
-        *self.by_key.write().unwrap_or_else(PoisonError::into_inner) = by_key;
+            .filter_map(|(hash, id)| Some((hash, nodes.get(&id)?.clone())));
+        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        match &changed {
+            Some(changed) => {
+                let changed: HashSet<NodeId> = changed.iter().copied().collect();
+                by_key.retain(|_, node| !changed.contains(&node.id));
+                by_key.extend(read);
+            }
+            None => *by_key = read.collect(),
+        }
+        drop(by_key);
+        *self
+            .generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = generation;
+        let what = if changed.is_none() { "all" } else { "changed" };
+        metrics::counter!("ostiary_node_reloads_total", "what" => what).increment(1);
         Ok(())
     }
 
-    async fn look_up(&self, db: &Db, hash: KeyHash) -> Result<Arc<KnownNode>> {
+    async fn look_up(&self, db: &Db, hash: KeyHash, from: Network) -> Result<Arc<KnownNode>> {
         if self.is_remembered_as_unknown(&hash) {
+            return Err(Error::Busy);
+        }
+        if !self.strangers.has_room(&from, Instant::now()) {
+            metrics::counter!("ostiary_unknown_keys_limited_total").increment(1);
             return Err(Error::Busy);
         }
         let _turn = self.lookups.acquire().await.map_err(|_| Error::Internal)?;
@@ -131,9 +178,14 @@ impl KnownNodes {
                 self.insert(hash, node.clone());
                 Ok(node)
             }
-            KeyState::Revoked | KeyState::Unknown => {
+            KeyState::Revoked => {
                 self.remember_as_unknown(hash);
-                Err(self.invalid())
+                Err(invalid(&self.for_revoked))
+            }
+            KeyState::Unknown => {
+                self.remember_as_unknown(hash);
+                self.strangers.take(&from, 1, Instant::now());
+                Err(invalid(&self.for_unknown))
             }
         }
     }
@@ -155,21 +207,32 @@ impl KnownNodes {
         }
         unknown.insert(hash, Instant::now());
     }
+}
 
-    /// `node_invalid` while this second's budget lasts, else "busy": a restored backup must not start a storm of enrollments.
-    fn invalid(&self) -> Error {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        if budget.since.elapsed() >= Duration::from_secs(1) {
-            budget.since = Instant::now();
-            budget.left = budget.per_second;
-        }
-        if budget.left == 0 {
-            return Error::Busy;
-        }
-        budget.left -= 1;
-        metrics::counter!("ostiary_node_invalid_total").increment(1);
-        Error::NodeInvalid
+/// Lets only nodes in force do anything. The others keep their keys: an invalid answer would loop them through enrollment.
+pub(crate) fn admitted(node: &KnownNode) -> Result<()> {
+    match node.standing {
+        Standing::InForce => Ok(()),
+        Standing::Waiting => Err(Error::Waiting),
+        Standing::Disabled => Err(Error::Disabled),
+        Standing::Refused => Err(Error::Refused),
     }
+}
+
+/// `node_invalid` while this second's budget lasts, else "busy": a restored backup must not start a storm of enrollments.
+fn invalid(budget: &Mutex<Budget>) -> Error {
+    let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+    if budget.since.elapsed() >= Duration::from_secs(1) {
+        budget.since = Instant::now();
+        budget.left = budget.per_second;
+    }
+    if budget.left == 0 {
+        metrics::counter!("ostiary_node_invalid_held_back_total").increment(1);
+        return Error::Busy;
+    }
+    budget.left -= 1;
+    metrics::counter!("ostiary_node_invalid_total").increment(1);
+    Error::NodeInvalid
 }
 
 #[cfg(test)]
@@ -177,11 +240,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_so_many_nodes_a_second_are_told_to_enroll_again() {
-        let nodes = KnownNodes::new(2);
-        let answers: Vec<bool> = (0..5)
-            .map(|_| matches!(nodes.invalid(), Error::NodeInvalid))
-            .collect();
-        assert_eq!(answers, [true, true, false, false, false]);
+    fn only_so_many_nodes_a_second_are_told_to_enroll_again_and_strangers_use_up_only_their_own_share()
+     {
+        let nodes = KnownNodes::new(2, &LimitOptions::default());
+        let ask = |budget: &Mutex<Budget>| matches!(invalid(budget), Error::NodeInvalid);
+        let strangers: Vec<bool> = (0..5).map(|_| ask(&nodes.for_unknown)).collect();
+        assert_eq!(strangers, [true, true, false, false, false]);
+        assert!(ask(&nodes.for_revoked));
     }
 }

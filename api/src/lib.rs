@@ -9,6 +9,7 @@
 pub mod aliases;
 pub mod app;
 pub mod body;
+mod certificates;
 mod checkins;
 mod configs;
 pub mod error;
@@ -16,6 +17,7 @@ mod freshness;
 mod handlers;
 mod ingest;
 mod known_nodes;
+pub mod limits;
 mod live_queries;
 mod log_body;
 mod oversized;

@@ -138,7 +138,7 @@ impl Default for Options {
             ingest_queue: 2_048,
             oversized_refusals: 3,
             small_max_bytes: 1 << 20,
-            log_max_sent_bytes: 64 << 20,
+            log_max_sent_bytes: 128 << 20,
             log_max_bytes: 128 << 20,
             distributed_write_max_bytes: 128 << 20,
             accelerate_seconds: 60,

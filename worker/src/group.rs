@@ -18,7 +18,7 @@ use ostiary_store::reporting_nodes::{self, ReportingNode};
 use ostiary_store::status_logs::NewStatus;
 use ostiary_store::unreadable::NewUnreadable;
 use ostiary_store::{
-    Conn, Db, Result, Tx, post_fingerprints, present_rows, query_names, unreadable,
+    Conn, Db, Result, Tx, node_merges, post_fingerprints, present_rows, query_names, unreadable,
 };
 
 use crate::App;
@@ -74,6 +74,12 @@ pub(crate) async fn work(
     let locked = pending::lock_nodes(tx, nodes).await?;
     if locked.is_empty() {
         return Ok(Step::Done(0));
+    }
+    // An api that had not yet heard of a merge has taken posts for a node that is gone: they are the other one's.
+    let followed = node_merges::follow(tx, &locked).await?;
+    if followed > 0 {
+        commit(open).await?;
+        return Ok(Step::Done(usize::try_from(followed).unwrap_or(usize::MAX)));
     }
     let now = app.now();
     let options = &app.settings.worker;

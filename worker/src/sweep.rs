@@ -8,12 +8,13 @@ use ostiary_domain::ids::NodeId;
 use ostiary_store::facts::{self, Quiet};
 use ostiary_store::upkeep::{self, Upkeep};
 use ostiary_store::{
-    Db, Result, backups, partitions, pending, post_fingerprints, present_rows, reporting_nodes, unreadable,
+    Db, Result, backups, node_merges, partitions, pending, post_fingerprints, present_rows, reporting_nodes, unreadable,
 };
 use tokio::time::MissedTickBehavior;
 
 use crate::App;
 use crate::facts::{OFFLINE, SILENT, quiet};
+use crate::carves;
 use crate::jobs::{self, deliver_alert, process_batches};
 use crate::judging::Source;
 use crate::rollouts;
@@ -24,6 +25,9 @@ const DAYS_AHEAD: u64 = 7;
 
 /// Quiet nodes that are noted at a time: when the api was down, all of them are.
 const QUIET_AT_ONCE: i64 = 500;
+
+/// Slices of the history of merged nodes that are moved at a time.
+const SLICES_AT_ONCE: i64 = 20;
 
 /// Nodes whose sets are settled at a time.
 const SETTLE_AT_ONCE: i64 = 100;
@@ -47,6 +51,10 @@ pub(crate) async fn run(app: App) {
         }),
         every(&app, often, "quiet nodes", |app| async move {
             self::often(&app).await
+        }),
+        every(&app, often, "carves", |app| async move {
+            carves::join_received(&app).await?;
+            look_after_carves(&app).await
         }),
         every(&app, often, "roll-outs", |app| async move {
             rollouts::advance(&app).await
@@ -127,6 +135,7 @@ pub(crate) async fn often(app: &App) -> Result<()> {
         metrics::gauge!("ostiary_worker_oldest_pending_seconds").set(age);
     }
     settle_sets(app).await?;
+    move_histories(app).await?;
     forget_stale_rows(app).await
 }
 
@@ -145,11 +154,35 @@ async fn forget_stale_rows(app: &App) -> Result<()> {
     Ok(())
 }
 
+/// Every few seconds: carves that wait in vain, and who asked for those that came. Postgres sees to it that two workers do no harm.
+pub(crate) async fn look_after_carves(app: &App) -> Result<()> {
+    carves::give_up(app).await?;
+    carves::explain(app).await
+}
+
 async fn note(app: &App, conn: &mut ostiary_store::Conn, fact: &str, node: &Quiet) -> Result<()> {
     tracing::info!(node.id = %node.node_id, fact, "a node is quiet");
     pending::insert_fact(conn, node.node_id, &quiet(fact, node, app.now()), app.now())
         .await
         .map(drop)
+}
+
+/// What merged nodes have reported, to the nodes that they became: in slices, each in a transaction of its own.
+async fn move_histories(app: &App) -> Result<()> {
+    let mut conn = app.db.acquire().await?;
+    let merged = node_merges::list_unmoved(&mut conn, SLICES_AT_ONCE).await?;
+    drop(conn);
+    for gone in merged {
+        for _ in 0..SLICES_AT_ONCE {
+            let mut tx = app.db.begin().await?;
+            let moved = node_merges::move_history(&mut tx, gone, app.now()).await?;
+            Db::commit(tx).await?;
+            if moved == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Full sets that came one row a line and of which nothing more has come for long enough: what they did not name is gone.
@@ -213,7 +246,9 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
     unreadable::delete_old(&mut conn, now).await?;
     upkeep::delete_unused_configs(&mut conn, now).await?;
-    rollouts::prune(app, &mut conn).await?;
+    drop(conn);
+    carves::delete_old(app).await?;
+    rollouts::prune(app).await?;
     // Releases the lead.
     Db::commit(tx).await
 }

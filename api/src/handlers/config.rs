@@ -11,7 +11,7 @@ use crate::checkins::Endpoint;
 use crate::error::Result;
 
 pub(crate) async fn config(State(app): State<App>, request: Request) -> Result<Response> {
-    let (head, body) = Head::of(&app, request);
+    let (head, body) = Head::admit(&app, request).await?;
     let read = head.read_small(&app, body).await?;
     let request = ConfigRequest::parse(&sanitise(&read.bytes).text, head.key())?;
     let (caller, node) = head.authenticate(&app, &request.node_key).await?;

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_boot::clock::new_id;
 use ostiary_boot::seal::random_token;
-use ostiary_domain::enrollment::{Decision, decide};
+use ostiary_domain::enrollment::{Approval, Claim, Conflict, Decision, Joined, decide};
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeDetails;
 use ostiary_domain::osquery::{EnrollAccepted, EnrollRequest, sanitise};
@@ -18,55 +18,80 @@ use ostiary_store::enrollment::{self, EnrollSecret};
 use ostiary_store::node_keys::{self, KeyHash, KnownNode};
 use ostiary_store::nodes::{self, Enrolled};
 use ostiary_store::{Conn, Db, log_batches};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::request::Head;
 use crate::App;
 use crate::error::{Error, Result};
 use crate::known_nodes::hash_of;
+use crate::limits::Network;
 
 /// The other keys of a node that enrolls again live on, for one of its threads may hold one; but not for ever.
 const KEEP_UNUSED_KEYS: TimeDelta = TimeDelta::days(30);
 
-const BAD_SECRET: Error = Error::EnrollRefused("the enroll secret is not valid");
+const BAD_SECRET_SAID: &str = "the enroll secret is not valid";
+const BAD_SECRET: Error = Error::EnrollRefused(BAD_SECRET_SAID);
+const USED_UP: Error = Error::EnrollRefused("the enroll secret is used up");
 
 pub(crate) async fn enroll(
     State(app): State<App>,
     request: Request,
 ) -> Result<Json<EnrollAccepted>> {
     let (head, body) = Head::of(&app, request);
+    let network = Network::of(head.ip);
     let read = head.read_small(&app, body).await?;
     let request =
-        EnrollRequest::parse(&sanitise(&read.bytes).text, &app.options.enroll_secret_name)?;
+        EnrollRequest::parse(&sanitise(&read.bytes).text, &app.options.enroll_secret_name)
+            .inspect_err(|_| app.enroll_limits.failed(network, Instant::now()))?;
     if request.enroll_secret.is_empty() {
+        app.enroll_limits.failed(network, Instant::now());
         return Err(Error::EnrollRefused("the enroll secret is missing"));
     }
     let (secret, wanted_tags) =
         split_secret(&request.enroll_secret, &app.options.enroll_tag_delimiter);
     let hmac = app.enroll_key.hmac(secret.as_bytes());
-    if app.bad_secrets.contains(&hmac) {
-        return Err(BAD_SECRET);
-    }
-    let claim = Claim {
+    let claim = Claimant {
         hmac,
         wanted_tags,
         details: bounded(NodeDetails::of(&request)),
         request: &request,
         head: &head,
     };
+    let attempt = app
+        .enroll_limits
+        .attempt(network, hmac, claim.details.identifiers());
+    if !app.enroll_limits.admits(&attempt, Instant::now()) {
+        return Err(Error::TooMany);
+    }
+    if app.bad_secrets.contains(&hmac) {
+        app.enroll_limits.failed(network, Instant::now());
+        return Err(BAD_SECRET);
+    }
     let enrolled = app.within_time(claim.enroll(&app)).await;
+    match &enrolled {
+        Err(Error::EnrollRefused(reason)) if *reason == BAD_SECRET_SAID => {
+            app.enroll_limits.learn(hmac, false);
+            app.enroll_limits.failed(network, Instant::now());
+        }
+        Err(Error::EnrollRefused(_)) => {
+            app.enroll_limits.learn(hmac, true);
+            app.enroll_limits.refused(&attempt, Instant::now());
+        }
+        Err(_) => {}
+        Ok(_) => app.enroll_limits.learn(hmac, true),
+    }
     if let Err(error) = &enrolled {
         tracing::warn!(ip = ?head.ip, %error, "an enrollment was refused");
     }
     let (key, hash, node) = enrolled?;
-    tracing::info!(node.id = %node.id, ip = ?head.ip, "a node has enrolled");
+    tracing::info!(node.id = %node.id, ip = ?head.ip, standing = ?node.standing, "a node has enrolled");
     metrics::counter!("ostiary_enrollments_total").increment(1);
     app.nodes.insert(hash, Arc::new(node));
     Ok(Json(EnrollAccepted::new(key)))
 }
 
 /// What a machine says when it wants a key.
-struct Claim<'a> {
+struct Claimant<'a> {
     hmac: [u8; 32],
     wanted_tags: Vec<String>,
     details: NodeDetails,
@@ -74,7 +99,54 @@ struct Claim<'a> {
     head: &'a Head,
 }
 
-impl Claim<'_> {
+/// Who the machine becomes.
+struct Outcome {
+    id: NodeId,
+    conflict: Option<Conflict>,
+    reestablished: bool,
+    /// It was not this node before.
+    is_first: bool,
+    waits: bool,
+    approval_of: Option<NodeId>,
+}
+
+impl Outcome {
+    /// A machine that must wait becomes a node of its own, whoever it may be: the key that it gets unlocks nothing of anybody else.
+    fn of(decision: Decision, approval: Approval) -> Result<Self> {
+        let waits = approval.is_needed(&decision);
+        let outcome = Self {
+            id: NodeId(new_id()),
+            conflict: None,
+            reestablished: false,
+            is_first: true,
+            waits,
+            approval_of: None,
+        };
+        Ok(match decision {
+            Decision::Barred(_) => return Err(Error::EnrollRefused("this node is switched off")),
+            Decision::Known(id) => Self {
+                id,
+                is_first: false,
+                ..outcome
+            },
+            Decision::Reestablished(id) if waits => Self {
+                approval_of: Some(id),
+                ..outcome
+            },
+            Decision::Reestablished(id) => Self {
+                id,
+                reestablished: true,
+                ..outcome
+            },
+            Decision::New { conflict } => Self {
+                conflict,
+                ..outcome
+            },
+        })
+    }
+}
+
+impl Claimant<'_> {
     /// Decides and stores in one transaction.
     async fn enroll(&self, app: &App) -> Result<(String, KeyHash, KnownNode)> {
         let now = app.clock.now();
@@ -87,60 +159,83 @@ impl Claim<'_> {
             return Err(BAD_SECRET);
         }
         let candidates = nodes::find_by_identifiers(&mut tx, &self.details.identifiers()).await?;
-        let decision = match decide(&self.details, &candidates, now) {
-            // Not handed over without an admin: it becomes a node of its own, and the conflict is shown.
-            Decision::Reestablished(id) if secret.require_approval => Decision::New {
-                conflict_with: Some(id),
-            },
-            decision => decision,
-        };
-        let (id, conflict_with, first) = match decision {
-            Decision::Disabled(_) => return Err(Error::EnrollRefused("this node is disabled")),
-            Decision::Known(id) => (id, None, false),
-            Decision::Reestablished(id) => (id, None, true),
-            Decision::New { conflict_with } => (NodeId(new_id()), conflict_with, true),
-        };
-        let reestablished = matches!(decision, Decision::Reestablished(_));
-        let host_details = Value::Object(self.request.host_details.clone());
-        let (details, host_details) = (&self.details, &host_details);
-        let enrolled = Enrolled {
-            id,
-            details,
-            host_details,
+        let claim = Claim {
+            details: &self.details,
             secret: secret.id,
-            conflict_with,
-            reestablished,
+            ip: self.head.ip,
+            alive_for: TimeDelta::minutes(app.options.alive_minutes.into()),
+        };
+        let outcome = Outcome::of(decide(&claim, &candidates, now), secret.approval)?;
+        if outcome.waits
+            && nodes::count_waiting(&mut tx).await? >= i64::from(app.options.approvals_max)
+        {
+            return Err(Error::EnrollRefused(
+                "too many machines wait for an approval",
+            ));
+        }
+        let pending = self.put(&mut tx, &secret, &outcome, now).await?;
+        let id = outcome.id;
+        node_keys::revoke_unused(&mut tx, id, now - KEEP_UNUSED_KEYS, now).await?;
+        let key = random_token::<32>();
+        let hash = hash_of(&key);
+        node_keys::insert(&mut tx, new_id(), id, &hash, now).await?;
+        let node = node_keys::find_node(&mut tx, id)
+            .await?
+            .ok_or(Error::Internal)?;
+        Db::commit(tx).await?;
+        app.bell.ring(pending);
+        Ok((key, hash, node))
+    }
+
+    /// Writes the node; gives the pending row of the fact that it came, unless an approval decides about that.
+    async fn put(
+        &self,
+        conn: &mut Conn,
+        secret: &EnrollSecret,
+        outcome: &Outcome,
+        now: DateTime<Utc>,
+    ) -> Result<Option<i64>> {
+        let host_details = Value::Object(self.request.host_details.clone());
+        let enrolled = Enrolled {
+            id: outcome.id,
+            details: &self.details,
+            host_details: &host_details,
+            secret: secret.id,
+            conflict: outcome.conflict,
+            reestablished: outcome.reestablished,
+            waits: outcome.waits,
+            approval_of: outcome.approval_of,
             at: now,
         };
-        nodes::put(&mut tx, &enrolled).await?;
-        self.give_tags(&mut tx, id, &secret, now).await?;
+        nodes::put(conn, &enrolled).await?;
+        self.give_tags(conn, outcome.id, secret, now).await?;
         let checkin = Checkin {
             ip: self.head.ip,
             enroll_at: Some(now),
             client_version: self.head.client_version.clone(),
             ..Checkin::default()
         };
-        checkins::put(&mut tx, &[(id, checkin)]).await?;
-        let mut pending = None;
-        if first {
-            let fact = self.fact(&secret, conflict_with, reestablished);
-            pending = Some(log_batches::insert_fact(&mut tx, id, &fact, now).await?);
-            // A node that comes again because its threads race, or its key was lost, is no further use of the secret.
-            if !enrollment::take_use(&mut tx, secret.id, now).await? {
-                return Err(BAD_SECRET);
-            }
+        checkins::put(conn, &[(outcome.id, checkin)]).await?;
+        // A node that comes again because its threads race, or its key was lost, is no further use of the secret.
+        if !outcome.is_first {
+            return Ok(None);
         }
-        node_keys::revoke_unused(&mut tx, id, now - KEEP_UNUSED_KEYS, now).await?;
-        let key = random_token::<32>();
-        let hash = hash_of(&key);
-        node_keys::insert(&mut tx, new_id(), id, &hash, now).await?;
-        let node = node_keys::list_nodes(&mut tx, Some(id))
-            .await?
-            .pop()
-            .ok_or(Error::Internal)?;
-        Db::commit(tx).await?;
-        app.bell.ring(pending);
-        Ok((key, hash, node))
+        if !enrollment::take_use(conn, secret.id, now).await? {
+            return Err(USED_UP);
+        }
+        if outcome.waits {
+            return Ok(None);
+        }
+        let fact = Joined {
+            details: &self.details,
+            ip: self.head.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            secret: &secret.name,
+            conflict_with: outcome.conflict.map(|conflict| conflict.with),
+            reestablished: outcome.reestablished,
+        };
+        Ok(Some(
+            log_batches::insert_fact(conn, outcome.id, &fact.to_fact(), now).await?,
+        ))
     }
 
     async fn give_tags(
@@ -150,43 +245,24 @@ impl Claim<'_> {
         secret: &EnrollSecret,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let has = node_keys::list_nodes(conn, Some(id))
+        let has = node_keys::find_node(conn, id)
             .await?
-            .pop()
             .map(|node| node.facts.tags)
             .unwrap_or_default();
-        let wanted = |tag: &&String| self.wanted_tags.is_empty() || self.wanted_tags.contains(tag);
+        let among = |tags: &[String], tag: &str| {
+            let tag = tag.to_lowercase();
+            tags.iter().any(|each| each.to_lowercase() == tag)
+        };
+        let wanted = |tag: &&String| self.wanted_tags.is_empty() || among(&self.wanted_tags, tag);
         let missing: Vec<String> = secret
             .tags
             .iter()
             .filter(wanted)
-            .filter(|tag| !has.contains(tag))
+            .filter(|tag| !among(&has, tag))
             .cloned()
             .collect();
         let new_ids: Vec<_> = missing.iter().map(|_| new_id()).collect();
         Ok(enrollment::give_tags(conn, id.0, &missing, &new_ids, now).await?)
-    }
-
-    /// The fact `enrolled`, as rules see it.
-    fn fact(
-        &self,
-        secret: &EnrollSecret,
-        conflict_with: Option<NodeId>,
-        reestablished: bool,
-    ) -> Value {
-        json!({
-            "name": "enrolled",
-            "columns": {
-                "host_identifier": self.details.host_identifier,
-                "hostname": self.details.hostname,
-                "platform": self.details.platform,
-                "osquery_version": self.details.osquery_version,
-                "ip": self.head.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                "secret": secret.name,
-                "conflict_with": conflict_with.map(|id| id.to_string()).unwrap_or_default(),
-                "reestablished": if reestablished { "1" } else { "0" },
-            }
-        })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::log_body::LogBody;
 
 /// Stores one post of a node. Lines are decoded by the worker, not here.
 pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json<Accepted>> {
-    let (head, body) = Head::of(&app, request);
+    let (head, body) = Head::admit(&app, request).await?;
     let bounds = Bounds {
         sent: app.options.log_max_sent_bytes,
         inflated: app.options.log_max_bytes,

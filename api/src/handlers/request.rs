@@ -1,19 +1,29 @@
 //! What the handlers share: a request taken apart, and its node found.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
+use ostiary_boot::certificates::ChainId;
 use ostiary_boot::http::{Peer, client_ip};
+use ostiary_domain::enrollment::Standing;
 use ostiary_domain::osquery::OsqueryVersion;
-use ostiary_store::node_keys::KnownNode;
+use ostiary_store::node_keys::{KeyHash, KnownNode};
 
 use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::checkins::Caller;
 use crate::error::{Error, Result};
+use crate::known_nodes::{admitted, hash_of};
+use crate::limits::Network;
+
+/// A body up to this size is read although the key in the header is good for nothing, because the body's key has the last word.
+const READ_IN_ANY_CASE: u64 = 64 * 1024;
+
+/// The hash of a key, and whose it is.
+type Found = (KeyHash, Result<Arc<KnownNode>>);
 
 /// A request without its body.
 #[derive(Debug)]
@@ -21,13 +31,52 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
     pub(super) ip: Option<IpAddr>,
     pub(super) client_version: String,
+    /// The chain of ours that the client has accepted.
+    accepted: Option<ChainId>,
+    /// The key of the header, and what was found out about it. Taken by whoever asks first.
+    found: Mutex<Option<Found>>,
 }
 
 impl Head {
+    /// Splits a request of a node that should have a key, and looks at the key of the header before anything is read of the body.
+    ///
+    /// # Errors
+    /// The header is missing and must not be, or its key is good for nothing and the body is large, or of a size that is not told.
+    pub(super) async fn admit(app: &App, request: Request) -> Result<(Self, Body)> {
+        let (head, body) = Self::of(app, request);
+        let Some(key) = head.key().map(str::to_owned) else {
+            return if app.options.require_key_header {
+                Err(Error::HeaderRequired)
+            } else {
+                Ok((head, body))
+            };
+        };
+        let from = Network::of(head.ip);
+        let identified = app
+            .within_time(app.nodes.identify(&app.db, &key, from))
+            .await;
+        let size = body.size_hint().upper();
+        let is_large = size.is_none_or(|size| size > READ_IN_ANY_CASE);
+        let found = match identified {
+            Ok((_, node)) if is_large => {
+                head.admitted(app, &node, hash_of(&key))?;
+                Ok(node)
+            }
+            Err(error) if is_large => {
+                metrics::counter!("ostiary_bodies_unread_total").increment(1);
+                return Err(error);
+            }
+            other => other.map(|(_, node)| node),
+        };
+        let found = Mutex::new(Some((hash_of(&key), found)));
+        Ok((Self { found, ..head }, body))
+    }
+
     /// Splits a request.
     pub(super) fn of(app: &App, request: Request) -> (Self, Body) {
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<Peer>();
+        let accepted = peer.and_then(|peer| peer.accepted);
         let ip = peer.map(|peer| {
             client_ip(
                 peer.address.ip(),
@@ -47,6 +96,8 @@ impl Head {
                 headers: parts.headers,
                 ip,
                 client_version,
+                accepted,
+                found: Mutex::default(),
             },
             body,
         )
@@ -83,26 +134,52 @@ impl Head {
         }
     }
 
-    /// Finds the node of a key.
+    /// Finds the node of the body's key, which has the word; the header is a newer client's repetition of it.
     pub(super) async fn authenticate(
         &self,
         app: &App,
         key: &str,
     ) -> Result<(Caller, Arc<KnownNode>)> {
-        let (hash, node) = app
-            .within_time(app.nodes.authenticate(&app.db, key))
-            .await?;
-        if let Some(other) = self.key().filter(|other| *other != key) {
-            // The body has the word; the header is a newer client's repetition of it.
-            tracing::debug!(node.id = %node.id, empty = other.is_empty(), "node key of header and body differ");
+        let hash = hash_of(key);
+        let found = self
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (node, header) = match found {
+            // Once refused by Postgres, a second look would only find that this is remembered.
+            Some((of_header, found)) if of_header == hash => (found?, None),
+            header => {
+                let from = Network::of(self.ip);
+                let identified = app
+                    .within_time(app.nodes.identify(&app.db, key, from))
+                    .await;
+                (identified?.1, header)
+            }
+        };
+        if let Some((_, found)) = header {
+            let of_header = found.ok().map(|node| node.id.to_string());
+            metrics::counter!("ostiary_key_disagreements_total").increment(1);
+            tracing::info!(node.id = %node.id, header.node.id = of_header, "the node keys of header and body differ; the body's holds");
         }
+        let caller = self.admitted(app, &node, hash)?;
+        Ok((caller, node))
+    }
+
+    /// Lets only nodes in force do anything; that one which waits was here is noted.
+    fn admitted(&self, app: &App, node: &KnownNode, key: KeyHash) -> Result<Caller> {
+        app.accepted.note(node.id, self.accepted, app.clock.now());
         let caller = Caller {
             node: node.id,
-            key: hash,
+            key,
             ip: self.ip,
             client_version: self.client_version.clone(),
         };
-        Ok((caller, node))
+        if node.standing == Standing::Waiting {
+            app.checkins.note_seen(&caller, app.clock.now());
+        }
+        admitted(node)?;
+        Ok(caller)
     }
 }
 

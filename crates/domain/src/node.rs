@@ -168,18 +168,29 @@ impl NodeDetails {
         }
     }
 
-    /// The identifiers by which the machine may be known again: kind and lower-cased value, empty ones left out.
+    /// The identifiers by which the machine may be known again: kind and lower-cased value; empty ones and placeholders left out.
+    ///
+    /// Of a client that tells nothing else, a host identifier that is a UUID counts as that of its hardware: `--host_identifier=uuid`
+    /// makes it that, and with `instance` it is unique, too.
     #[must_use]
     pub fn identifiers(&self) -> Vec<(IdentifierKind, String)> {
+        let tells_nothing_else = self.instance_id.is_empty()
+            && self.hardware_uuid.is_empty()
+            && self.hardware_serial.is_empty();
+        let hardware_uuid = if tells_nothing_else && is_uuid(&self.host_identifier) {
+            &self.host_identifier
+        } else {
+            &self.hardware_uuid
+        };
         [
             (IdentifierKind::Instance, &self.instance_id),
-            (IdentifierKind::HardwareUuid, &self.hardware_uuid),
+            (IdentifierKind::HardwareUuid, hardware_uuid),
             (IdentifierKind::Serial, &self.hardware_serial),
             (IdentifierKind::HostIdentifier, &self.host_identifier),
         ]
         .into_iter()
         .map(|(kind, value)| (kind, value.trim().to_lowercase()))
-        .filter(|(_, value)| !value.is_empty())
+        .filter(|(_, value)| !value.is_empty() && !is_placeholder_uuid(value))
         .collect()
     }
 }
@@ -251,6 +262,11 @@ pub fn platform_of(platform_type: &str, build_platform: &str, os_platform: &str)
         "" => String::new(),
         platform => known(platform).unwrap_or("linux").to_owned(),
     }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let text = text.trim();
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
 /// UUIDs that makers leave in firmware and that many machines share; osquery itself refuses these four.

@@ -13,6 +13,8 @@ use crate::{Conn, Result};
 pub struct Checkin {
     /// Address of the latest request.
     pub ip: Option<IpAddr>,
+    /// Latest request of a node that was refused it, because it waits for an approval.
+    pub seen_at: Option<DateTime<Utc>>,
     /// Latest `/enroll`.
     pub enroll_at: Option<DateTime<Utc>>,
     /// Latest `/config`.
@@ -32,6 +34,7 @@ impl Checkin {
     #[must_use]
     pub fn last_seen_at(&self) -> Option<DateTime<Utc>> {
         [
+            self.seen_at,
             self.enroll_at,
             self.config_at,
             self.log_at,

@@ -1,6 +1,7 @@
 //! Enroll secrets as admins see them. They are sealed; only a key of the settings opens them.
 
 use chrono::{DateTime, Utc};
+use ostiary_domain::enrollment::Approval;
 use ostiary_domain::ids::{EnrollSecretId, UserId};
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,6 +17,8 @@ pub struct SecretLine {
     pub name: String,
     /// Given to nodes that enroll with it.
     pub tags: Vec<String>,
+    /// Which enrollments by it wait for an admin: `none`, `reestablished` or `all`.
+    pub approval: String,
     /// How often it was used.
     pub uses: i32,
     /// How often it may be used.
@@ -28,6 +31,8 @@ pub struct SecretLine {
     pub created_at: DateTime<Utc>,
     /// Who made it, while that user exists.
     pub created_by: Option<String>,
+    /// Nodes whose latest enrollment was by it: they know no other.
+    pub nodes: i64,
 }
 
 /// A secret to be stored.
@@ -43,6 +48,8 @@ pub struct NewSecret<'a> {
     pub sealed: &'a [u8],
     /// Given to nodes that enroll with it.
     pub tags: &'a [String],
+    /// Which enrollments by it wait for an admin.
+    pub approval: Approval,
     /// Refused from then on.
     pub expires_at: Option<DateTime<Utc>>,
     /// How often it may be used.
@@ -59,13 +66,92 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<SecretLine>> {
     Ok(sqlx::query_as!(
         SecretLine,
         r#"
-        SELECT s.id, s.name, tags, uses, use_limit, expires_at, revoked_at, s.created_at, u.name AS "created_by?"
+        SELECT s.id, s.name, tags, approval, uses, use_limit, expires_at, revoked_at, s.created_at, u.name AS "created_by?",
+            (SELECT count(*) FROM nodes n WHERE n.enroll_secret_id = s.id) AS "nodes!"
         FROM enroll_secrets s LEFT JOIN users u ON u.id = s.created_by
         ORDER BY s.created_at DESC, s.id
         "#
     )
     .fetch_all(conn)
     .await?)
+}
+
+/// One secret.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find(conn: &mut Conn, id: EnrollSecretId) -> Result<Option<SecretLine>> {
+    Ok(list(conn)
+        .await?
+        .into_iter()
+        .find(|secret| secret.id == id.0))
+}
+
+/// A node that could not come again without the secret by which it came.
+#[derive(Debug, Clone, Serialize)]
+pub struct DependentNode {
+    /// Which.
+    pub id: Uuid,
+    /// Display name, else host name, else host identifier.
+    pub name: String,
+    /// Its latest request.
+    pub last_seen_at: Option<DateTime<Utc>>,
+    /// Node keys in force: while it holds one, it need not come again.
+    pub keys: i64,
+}
+
+/// Nodes whose latest enrollment was by this secret, the latest seen first; at most `limit`.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_dependent_nodes(
+    conn: &mut Conn,
+    id: EnrollSecretId,
+    limit: i64,
+) -> Result<Vec<DependentNode>> {
+    Ok(sqlx::query_as!(
+        DependentNode,
+        r#"
+        SELECT n.id, coalesce(nullif(display_name, ''), nullif(hostname, ''), host_identifier) AS "name!",
+            c.last_seen_at AS "last_seen_at?",
+            (SELECT count(*) FROM node_keys k WHERE k.node_id = n.id AND k.revoked_at IS NULL) AS "keys!"
+        FROM nodes n LEFT JOIN node_checkins c ON c.node_id = n.id
+        WHERE n.enroll_secret_id = $1
+        ORDER BY c.last_seen_at DESC NULLS LAST, n.id
+        LIMIT $2
+        "#,
+        id.0,
+        limit
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// What may be changed of a secret.
+#[derive(Debug, Clone, Copy)]
+pub struct SecretTerms {
+    /// Which enrollments by it wait for an admin.
+    pub approval: Approval,
+    /// Refused from then on.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// How often it may be used.
+    pub use_limit: Option<i32>,
+}
+
+/// Changes on what terms a secret is taken. Says whether it exists.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn update(conn: &mut Conn, id: EnrollSecretId, terms: &SecretTerms) -> Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE enroll_secrets SET approval = $2, expires_at = $3, use_limit = $4 WHERE id = $1",
+        id.0,
+        terms.approval.as_str(),
+        terms.expires_at,
+        terms.use_limit
+    )
+    .execute(conn);
+    Ok(done.await?.rows_affected() > 0)
 }
 
 /// Stores a secret.
@@ -75,8 +161,8 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<SecretLine>> {
 pub async fn insert(conn: &mut Conn, secret: &NewSecret<'_>, now: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         r#"
-        INSERT INTO enroll_secrets (id, name, secret_hmac, secret_sealed, tags, expires_at, use_limit, created_by, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        INSERT INTO enroll_secrets (id, name, secret_hmac, secret_sealed, tags, expires_at, use_limit, created_by, created_at, approval)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         "#,
         secret.id.0,
         secret.name,
@@ -86,7 +172,8 @@ pub async fn insert(conn: &mut Conn, secret: &NewSecret<'_>, now: DateTime<Utc>)
         secret.expires_at,
         secret.use_limit,
         secret.created_by.map(|id| id.0),
-        now
+        now,
+        secret.approval.as_str()
     )
     .execute(conn)
     .await?;
@@ -143,7 +230,12 @@ pub async fn revoke(
 /// Postgres failed.
 pub async fn rename_tag(conn: &mut Conn, from: &str, to: &str) -> Result<u64> {
     let done = sqlx::query!(
-        "UPDATE enroll_secrets SET tags = array_replace(tags, $1, $2) WHERE $1 = ANY(tags)",
+        r#"
+        UPDATE enroll_secrets SET tags = ARRAY(
+            SELECT CASE WHEN lower(given) = lower($1) THEN $2 ELSE given END
+            FROM unnest(tags) WITH ORDINALITY AS each (given, position) ORDER BY position)
+        WHERE EXISTS (SELECT FROM unnest(tags) AS given WHERE lower(given) = lower($1))
+        "#,
         from,
         to
     )

@@ -1,10 +1,11 @@
 //! Enroll secrets as `/enroll` needs them: found by HMAC, used up atomically. People manage them in `enroll_secrets`.
 
 use chrono::{DateTime, Utc};
+use ostiary_domain::enrollment::Approval;
 use ostiary_domain::ids::EnrollSecretId;
 use uuid::Uuid;
 
-use crate::{Conn, Result};
+use crate::{Conn, Error, Result};
 
 /// What an enroll secret permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub struct EnrollSecret {
     pub name: String,
     /// Tags that a node gets with it.
     pub tags: Vec<String>,
-    /// Does taking over a silent node's identity need an admin?
-    pub require_approval: bool,
+    /// Which enrollments by it wait for an admin.
+    pub approval: Approval,
     /// Not valid from then on.
     pub expires_at: Option<DateTime<Utc>>,
     /// How many nodes it may bring in.
@@ -34,7 +35,7 @@ pub struct EnrollSecret {
 pub async fn find_secret(conn: &mut Conn, hmac: &[u8]) -> Result<Option<EnrollSecret>> {
     let row = sqlx::query!(
         r#"
-        SELECT id, name, tags, require_approval, expires_at, use_limit, uses, revoked_at
+        SELECT id, name, tags, approval, expires_at, use_limit, uses, revoked_at
         FROM enroll_secrets
         WHERE secret_hmac = $1
         "#,
@@ -42,16 +43,41 @@ pub async fn find_secret(conn: &mut Conn, hmac: &[u8]) -> Result<Option<EnrollSe
     )
     .fetch_optional(conn)
     .await?;
-    Ok(row.map(|row| EnrollSecret {
-        id: EnrollSecretId(row.id),
-        name: row.name,
-        tags: row.tags,
-        require_approval: row.require_approval,
-        expires_at: row.expires_at,
-        use_limit: row.use_limit,
-        uses: row.uses,
-        revoked_at: row.revoked_at,
-    }))
+    row.map(|row| {
+        let approval = Approval::from_str_opt(&row.approval)
+            .ok_or_else(|| Error::Corrupt(format!("unknown approval {:?}", row.approval)))?;
+        Ok(EnrollSecret {
+            id: EnrollSecretId(row.id),
+            name: row.name,
+            tags: row.tags,
+            approval,
+            expires_at: row.expires_at,
+            use_limit: row.use_limit,
+            uses: row.uses,
+            revoked_at: row.revoked_at,
+        })
+    })
+    .transpose()
+}
+
+/// The HMACs of the secrets that are in force.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_good_secrets(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<[u8; 32]>> {
+    let rows = sqlx::query_scalar!(
+        r#"
+        SELECT secret_hmac FROM enroll_secrets
+        WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)
+        "#,
+        now
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|hmac| hmac.try_into().ok())
+        .collect())
 }
 
 /// Counts a use of the secret. `false` when it may not be used any more; the row stays locked until the transaction ends, so two
@@ -95,7 +121,7 @@ pub async fn give_tags(
         INSERT INTO tags (id, name, created_at)
         SELECT id, name, $3 FROM unnest($1::uuid[], $2::text[]) AS new (id, name)
         ORDER BY name
-        ON CONFLICT ON CONSTRAINT tags_name_key DO NOTHING
+        ON CONFLICT (lower(name)) DO NOTHING
         "#,
         new_ids,
         names,
@@ -106,7 +132,7 @@ pub async fn give_tags(
     sqlx::query!(
         r#"
         INSERT INTO node_tags (node_id, tag_id)
-        SELECT $1, id FROM tags WHERE name = ANY ($2)
+        SELECT $1, id FROM tags WHERE lower(name) IN (SELECT lower(given) FROM unnest($2::text[]) AS given)
         ON CONFLICT ON CONSTRAINT node_tags_pkey DO NOTHING
         "#,
         node_id,

@@ -1,8 +1,9 @@
 //! Node keys, by their SHA-256, and what is kept in memory beside them: who the node is for targets, and whether it is switched off.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use ostiary_domain::enrollment::Standing;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
 use uuid::Uuid;
@@ -17,8 +18,8 @@ pub type KeyHash = [u8; 32];
 pub struct KnownNode {
     /// Which.
     pub id: NodeId,
-    /// An admin has switched it off.
-    pub disabled: bool,
+    /// What people have decided about it.
+    pub standing: Standing,
     /// What targets may ask.
     pub facts: NodeFacts,
 }
@@ -105,20 +106,30 @@ pub async fn find(conn: &mut Conn, hash: &KeyHash) -> Result<KeyState> {
         None => Ok(KeyState::Unknown),
         Some(key) if key.revoked_at.is_some() => Ok(KeyState::Revoked),
         Some(key) => {
-            let node = list_nodes(conn, Some(NodeId(key.node_id))).await?.pop();
+            let node = find_node(conn, NodeId(key.node_id)).await?;
             Ok(node.map_or(KeyState::Unknown, KeyState::InForce))
         }
     }
 }
 
-/// All keys in force.
+/// The keys in force of some nodes, or of all.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn list_in_force(conn: &mut Conn) -> Result<Vec<(KeyHash, NodeId)>> {
-    let rows = sqlx::query!("SELECT key_sha256, node_id FROM node_keys WHERE revoked_at IS NULL")
-        .fetch_all(conn)
-        .await?;
+pub async fn list_in_force(
+    conn: &mut Conn,
+    only: Option<&[NodeId]>,
+) -> Result<Vec<(KeyHash, NodeId)>> {
+    let only = only.map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>());
+    let rows = sqlx::query!(
+        r#"
+        SELECT key_sha256, node_id FROM node_keys
+        WHERE revoked_at IS NULL AND ($1::uuid[] IS NULL OR node_id = ANY ($1))
+        "#,
+        only.as_deref()
+    )
+    .fetch_all(conn)
+    .await?;
     rows.into_iter()
         .map(|row| {
             let hash = row
@@ -130,27 +141,57 @@ pub async fn list_in_force(conn: &mut Conn) -> Result<Vec<(KeyHash, NodeId)>> {
         .collect()
 }
 
-/// One node, or all.
+/// Which nodes changed in what is kept in memory of them, after generation `seen` of `node_keys` and up to `present`; `None` when that
+/// is not told, and all must be read.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn list_nodes(conn: &mut Conn, only: Option<NodeId>) -> Result<Vec<KnownNode>> {
+pub async fn list_changed(conn: &mut Conn, seen: i64, present: i64) -> Result<Option<Vec<NodeId>>> {
+    let rows = sqlx::query!(
+        "SELECT generation, node_id FROM node_changes WHERE generation > $1 AND generation <= $2",
+        seen,
+        present
+    )
+    .fetch_all(conn)
+    .await?;
+    let told: HashSet<i64> = rows.iter().map(|row| row.generation).collect();
+    let all_told = i64::try_from(told.len()).is_ok_and(|told| told == present - seen);
+    if !all_told || rows.iter().any(|row| row.node_id.is_nil()) {
+        return Ok(None);
+    }
+    let nodes: HashSet<NodeId> = rows.iter().map(|row| NodeId(row.node_id)).collect();
+    Ok(Some(nodes.into_iter().collect()))
+}
+
+/// One node.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_node(conn: &mut Conn, id: NodeId) -> Result<Option<KnownNode>> {
+    Ok(list_nodes(conn, Some(&[id])).await?.pop())
+}
+
+/// Some nodes, or all.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_nodes(conn: &mut Conn, only: Option<&[NodeId]>) -> Result<Vec<KnownNode>> {
+    let only = only.map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"
         SELECT n.id, n.host_identifier, n.hostname, n.display_name, n.platform, n.osquery_version,
-            n.disabled_at IS NOT NULL AS "disabled!",
-            coalesce(tagged.names, '{}') AS "tags!: Vec<String>"
+            n.disabled_at, n.approval, coalesce(tagged.names, '{}') AS "tags!: Vec<String>"
         FROM nodes n
         LEFT JOIN (
             SELECT nt.node_id, array_agg(t.name ORDER BY t.name) AS names
             FROM node_tags nt
             JOIN tags t ON t.id = nt.tag_id
-            WHERE $1::uuid IS NULL OR nt.node_id = $1
+            WHERE $1::uuid[] IS NULL OR nt.node_id = ANY ($1)
             GROUP BY nt.node_id
         ) AS tagged ON tagged.node_id = n.id
-        WHERE $1::uuid IS NULL OR n.id = $1
+        WHERE $1::uuid[] IS NULL OR n.id = ANY ($1)
         "#,
-        only.map(|id| id.0)
+        only.as_deref()
     )
     .fetch_all(conn)
     .await?;
@@ -159,7 +200,7 @@ pub async fn list_nodes(conn: &mut Conn, only: Option<NodeId>) -> Result<Vec<Kno
         .into_iter()
         .map(|row| KnownNode {
             id: NodeId(row.id),
-            disabled: row.disabled,
+            standing: standing(row.disabled_at, row.approval.as_deref()),
             facts: NodeFacts {
                 name: row
                     .display_name
@@ -174,6 +215,16 @@ pub async fn list_nodes(conn: &mut Conn, only: Option<NodeId>) -> Result<Vec<Kno
             },
         })
         .collect())
+}
+
+/// What people have decided about a node, from the columns that say so.
+pub(crate) fn standing(disabled_at: Option<DateTime<Utc>>, approval: Option<&str>) -> Standing {
+    match (approval, disabled_at) {
+        (Some("waiting"), _) => Standing::Waiting,
+        (Some(_), _) => Standing::Refused,
+        (None, Some(_)) => Standing::Disabled,
+        (None, None) => Standing::InForce,
+    }
 }
 
 /// Notes when keys were last used.

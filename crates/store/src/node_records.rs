@@ -51,6 +51,8 @@ pub struct NodeRecord {
     pub first_enrolled_at: DateTime<Utc>,
     /// Switched off by an admin.
     pub disabled_at: Option<DateTime<Utc>>,
+    /// `waiting` for an approval, or `refused` one.
+    pub approval: Option<String>,
     /// Another node claims the same hardware.
     pub conflict_with: Option<Uuid>,
     /// Taken for the same machine by its secret alone.
@@ -92,7 +94,7 @@ pub async fn find(conn: &mut Conn, id: NodeId) -> Result<Option<NodeRecord>> {
         SELECT n.id, coalesce(nullif(display_name, ''), nullif(hostname, ''), host_identifier) AS "name!",
             nullif(display_name, '') AS display_name, hostname, host_identifier, platform, os_name, os_version, osquery_version,
             hardware_uuid, hardware_serial, hardware_model, instance_id, host_details, vitals, config_hash,
-            s.name AS "enroll_secret?", enrolled_at, first_enrolled_at, disabled_at, conflict_with,
+            s.name AS "enroll_secret?", enrolled_at, first_enrolled_at, disabled_at, n.approval, conflict_with,
             identity_reestablished_at AS reestablished_at, lines_lost,
             (SELECT count(*) FROM node_keys k WHERE k.node_id = n.id AND k.revoked_at IS NULL) AS "keys!",
             ARRAY(SELECT t.name FROM node_tags nt JOIN tags t ON t.id = nt.tag_id WHERE nt.node_id = n.id ORDER BY t.name)
@@ -164,6 +166,12 @@ pub async fn delete(conn: &mut Conn, id: NodeId) -> Result<bool> {
     sqlx::query!("DELETE FROM post_fingerprints WHERE node_id = $1", id.0)
         .execute(&mut *conn)
         .await?;
+    sqlx::query!(
+        "UPDATE nodes SET conflict_with = NULL WHERE conflict_with = $1",
+        id.0
+    )
+    .execute(&mut *conn)
+    .await?;
     let done = sqlx::query!("DELETE FROM nodes WHERE id = $1", id.0)
         .execute(conn)
         .await?;

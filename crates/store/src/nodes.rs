@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use ostiary_domain::enrollment::Candidate;
+use ipnet::IpNet;
+use ostiary_domain::enrollment::{Candidate, Conflict};
 use ostiary_domain::ids::{EnrollSecretId, NodeId};
 use ostiary_domain::node::{IdentifierKind, NodeDetails};
 use serde_json::Value;
 
+use crate::node_keys::standing;
 use crate::{Conn, Error, Result};
 
 /// What is written of a node when it enrolls.
@@ -21,10 +23,14 @@ pub struct Enrolled<'a> {
     pub host_details: &'a Value,
     /// By which secret.
     pub secret: EnrollSecretId,
-    /// The living node whose hardware it claims.
-    pub conflict_with: Option<NodeId>,
+    /// The node that it may be.
+    pub conflict: Option<Conflict>,
     /// Its identity rests on the secret alone.
     pub reestablished: bool,
+    /// It is new and waits for an admin.
+    pub waits: bool,
+    /// The silent node whose identity it claims, for which it waits.
+    pub approval_of: Option<NodeId>,
     /// Now.
     pub at: DateTime<Utc>,
 }
@@ -58,7 +64,8 @@ pub async fn find_by_identifiers(
     .await?;
     let rows = sqlx::query!(
         r#"
-        SELECT n.id, n.instance_id, n.enrolled_at, n.disabled_at, i.kind, c.last_seen_at AS "last_seen_at?"
+        SELECT n.id, n.instance_id, n.hardware_uuid, n.hardware_serial, n.enrolled_at, n.enroll_secret_id, n.disabled_at, n.approval,
+            i.kind, c.last_seen_at AS "last_seen_at?", c.last_ip AS "last_ip?: IpNet"
         FROM unnest($1::text[], $2::text[]) AS claimed (kind, value)
         JOIN node_identifiers i ON i.kind = claimed.kind AND i.value = claimed.value
         JOIN nodes n ON n.id = i.node_id
@@ -82,9 +89,13 @@ pub async fn find_by_identifiers(
                 node_id: id,
                 shared: Vec::new(),
                 instance_id: row.instance_id.to_lowercase(),
+                hardware_uuid: row.hardware_uuid.to_lowercase(),
+                hardware_serial: row.hardware_serial.to_lowercase(),
                 last_seen_at: row.last_seen_at,
+                last_ip: row.last_ip.map(|net| net.addr()),
                 enrolled_at: row.enrolled_at,
-                disabled: row.disabled_at.is_some(),
+                secret: row.enroll_secret_id.map(EnrollSecretId),
+                standing: standing(row.disabled_at, row.approval.as_deref()),
             });
             candidates.len() - 1
         });
@@ -103,8 +114,9 @@ pub async fn put(conn: &mut Conn, node: &Enrolled<'_>) -> Result<()> {
         r#"
         INSERT INTO nodes (id, host_identifier, hostname, platform, os_name, os_version, osquery_version, hardware_uuid,
             hardware_serial, hardware_model, instance_id, host_details, enroll_secret_id, enrolled_at, first_enrolled_at,
-            conflict_with, identity_reestablished_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, CASE WHEN $16 THEN $14::timestamptz END)
+            conflict_with, identity_reestablished_at, disabled_at, approval, approval_of)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, CASE WHEN $16 THEN $14::timestamptz END,
+            CASE WHEN $17 THEN $14::timestamptz END, CASE WHEN $17 THEN 'waiting' END, $18)
         ON CONFLICT ON CONSTRAINT nodes_pkey DO UPDATE SET
             host_identifier = excluded.host_identifier,
             hostname = coalesce(nullif(excluded.hostname, ''), nodes.hostname),
@@ -135,11 +147,25 @@ pub async fn put(conn: &mut Conn, node: &Enrolled<'_>) -> Result<()> {
         node.host_details,
         node.secret.0,
         node.at,
-        node.conflict_with.map(|id| id.0),
-        node.reestablished
+        node.conflict.map(|conflict| conflict.with.0),
+        node.reestablished,
+        node.waits,
+        node.approval_of.map(|id| id.0)
     )
     .execute(&mut *conn)
     .await?;
+    if let Some(conflict) = &node.conflict {
+        // A pair that was noted, or kept apart by an admin, stays as it is.
+        sqlx::query!(
+            "INSERT INTO node_conflicts (node_id, other_id, reason, noted_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            node.id.0,
+            conflict.with.0,
+            conflict.reason.as_str(),
+            node.at
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
     let (kinds, values) = split(&details.identifiers());
     sqlx::query!(
         r#"
@@ -161,6 +187,16 @@ pub async fn put(conn: &mut Conn, node: &Enrolled<'_>) -> Result<()> {
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How many nodes wait for an approval.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn count_waiting(conn: &mut Conn) -> Result<i64> {
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM nodes WHERE approval = 'waiting'"#);
+    Ok(count.fetch_one(conn).await?)
 }
 
 /// Adds to the lines that a node had to throw away, or that we could not take.

@@ -43,6 +43,45 @@ pub async fn traffic(conn: &mut Conn, now: DateTime<Utc>) -> Result<Traffic> {
     .await?)
 }
 
+/// An enroll secret that will not be taken much longer.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndingSecret {
+    /// Which.
+    pub id: uuid::Uuid,
+    /// Its name.
+    pub name: String,
+    /// Refused from then on.
+    pub expires_at: DateTime<Utc>,
+    /// Nodes that know no other.
+    pub nodes: i64,
+}
+
+/// Enroll secrets in force that expire before `until`, the first to go first.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn ending_secrets(
+    conn: &mut Conn,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<EndingSecret>> {
+    Ok(sqlx::query_as!(
+        EndingSecret,
+        r#"
+        SELECT s.id, s.name, s.expires_at AS "expires_at!",
+            (SELECT count(*) FROM nodes n WHERE n.enroll_secret_id = s.id) AS "nodes!"
+        FROM enroll_secrets s
+        WHERE s.revoked_at IS NULL AND s.expires_at > $1 AND s.expires_at < $2
+        ORDER BY s.expires_at, s.name
+        LIMIT 5
+        "#,
+        now,
+        until
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// Rows received in each of the 60 minutes before `now`, oldest first.
 ///
 /// # Errors

@@ -5,14 +5,14 @@ use ostiary_domain::ids::{NodeId, TagId};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Conn, Result};
+use crate::{Conn, Error, Result};
 
 /// A tag and what hangs on it.
 #[derive(Debug, Clone, Serialize)]
 pub struct TagLine {
     /// Which.
     pub id: Uuid,
-    /// Unique.
+    /// Unique, regardless of case.
     pub name: String,
     /// What it means.
     pub description: String,
@@ -32,7 +32,8 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<TagLine>> {
         r#"
         SELECT id, name, description,
             (SELECT count(*) FROM node_tags WHERE tag_id = tags.id) AS "nodes!",
-            (SELECT count(*) FROM enroll_secrets WHERE tags.name = ANY(enroll_secrets.tags) AND revoked_at IS NULL) AS "secrets!"
+            (SELECT count(*) FROM enroll_secrets s WHERE revoked_at IS NULL
+                AND EXISTS (SELECT FROM unnest(s.tags) AS given WHERE lower(given) = lower(tags.name))) AS "secrets!"
         FROM tags ORDER BY lower(name)
         "#
     )
@@ -55,7 +56,7 @@ pub async fn names(conn: &mut Conn) -> Result<Vec<String>> {
 /// Makes a tag.
 ///
 /// # Errors
-/// The name is taken (`tags_name_key`), or Postgres failed.
+/// The name is taken ([`is_taken`]), or Postgres failed.
 pub async fn insert(
     conn: &mut Conn,
     id: TagId,
@@ -75,13 +76,19 @@ pub async fn insert(
     Ok(())
 }
 
-/// Makes a tag unless one of that name exists; returns its id.
+/// Is this the refusal of a name that another tag has, perhaps written with other capitals?
+#[must_use]
+pub fn is_taken(error: &Error) -> bool {
+    error.is_constraint("tags_name_key") || error.is_constraint("tags_lower_name_key")
+}
+
+/// Makes a tag unless one of that name exists, in whatever case; returns its id.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn ensure(conn: &mut Conn, id: TagId, name: &str, now: DateTime<Utc>) -> Result<TagId> {
     sqlx::query!(
-        "INSERT INTO tags (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+        "INSERT INTO tags (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (lower(name)) DO NOTHING",
         id.0,
         name,
         now
@@ -89,19 +96,19 @@ pub async fn ensure(conn: &mut Conn, id: TagId, name: &str, now: DateTime<Utc>) 
     .execute(&mut *conn)
     .await?;
     Ok(TagId(
-        sqlx::query_scalar!("SELECT id FROM tags WHERE name = $1", name)
+        sqlx::query_scalar!("SELECT id FROM tags WHERE lower(name) = lower($1)", name)
             .fetch_one(conn)
             .await?,
     ))
 }
 
-/// The id of a tag by its name.
+/// The id of a tag by its name, in whatever case.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn find_id(conn: &mut Conn, name: &str) -> Result<Option<TagId>> {
     Ok(
-        sqlx::query_scalar!("SELECT id FROM tags WHERE name = $1", name)
+        sqlx::query_scalar!("SELECT id FROM tags WHERE lower(name) = lower($1)", name)
             .fetch_optional(conn)
             .await?
             .map(TagId),
@@ -111,7 +118,7 @@ pub async fn find_id(conn: &mut Conn, name: &str) -> Result<Option<TagId>> {
 /// Changes a tag. Says whether it exists.
 ///
 /// # Errors
-/// The name is taken (`tags_name_key`), or Postgres failed.
+/// The name is taken ([`is_taken`]), or Postgres failed.
 pub async fn update(conn: &mut Conn, id: TagId, name: &str, description: &str) -> Result<bool> {
     let done = sqlx::query!(
         "UPDATE tags SET name = $2, description = $3 WHERE id = $1",

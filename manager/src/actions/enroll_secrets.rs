@@ -1,9 +1,10 @@
 //! Enroll secrets: made here, shown once, and again only after the password; the api finds them by their HMAC.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_boot::seal::random_token;
+use ostiary_domain::enrollment::Approval;
 use ostiary_domain::ids::{EnrollSecretId, TagId};
-use ostiary_store::enroll_secrets::{self, NewSecret};
+use ostiary_store::enroll_secrets::{self, NewSecret, SecretTerms};
 use ostiary_store::{Db, tags};
 use serde::Serialize;
 use serde_json::json;
@@ -30,6 +31,18 @@ pub struct SecretDraft {
     pub expires_days: String,
     /// How often it may be used; empty for any number.
     pub use_limit: String,
+    /// Which enrollments wait for an admin: `none` (or empty), `reestablished` or `all`.
+    pub approval: String,
+}
+
+fn approval_of(check: &mut Check, text: &str) -> Approval {
+    match text.trim() {
+        "" => Approval::None,
+        text => Approval::from_str_opt(text).unwrap_or_else(|| {
+            check.wrong("approval", "There is no such choice.");
+            Approval::All
+        }),
+    }
 }
 
 /// Makes a secret of 192 random bits and returns it.
@@ -62,6 +75,7 @@ pub async fn create_with(
     let use_limit = check
         .optional_number("use_limit", &draft.use_limit, 1, 1_000_000)
         .and_then(|limit| i32::try_from(limit).ok());
+    let approval = approval_of(&mut check, &draft.approval);
     // osqueryd can put it unencoded into a URL (`tls_enroll_override` and `tls_secret_always`).
     if secret.len() < 16
         || !secret
@@ -86,6 +100,7 @@ pub async fn create_with(
         hmac: &hmac,
         sealed: &sealed,
         tags: &tag_names,
+        approval,
         expires_at: days.map(|days| now + TimeDelta::days(days)),
         use_limit,
         created_by: permit.actor().user_id,
@@ -111,7 +126,7 @@ pub async fn create_with(
         "There is already a secret of this name.",
     )?;
     let after = Some(
-        json!({"name": name, "tags": tag_names, "expires_at": new.expires_at, "use_limit": use_limit}),
+        json!({"name": name, "tags": tag_names, "expires_at": new.expires_at, "use_limit": use_limit, "approval": approval.as_str()}),
     );
     let change = Change {
         action: "enroll_secrets.create",
@@ -124,6 +139,48 @@ pub async fn create_with(
     record(app, &mut tx, permit, change).await?;
     Db::commit(tx).await?;
     Ok(id)
+}
+
+/// Changes on what terms a secret is taken: `expires_days` from now on (empty for never), `use_limit` and `approval` of the draft.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`].
+pub async fn update(
+    app: &App,
+    permit: &Permit<Admin>,
+    id: EnrollSecretId,
+    draft: &SecretDraft,
+) -> Result<()> {
+    let mut check = Check::default();
+    let days = check.optional_number("expires_days", &draft.expires_days, 0, 3650);
+    let use_limit = check
+        .optional_number("use_limit", &draft.use_limit, 1, 1_000_000)
+        .and_then(|limit| i32::try_from(limit).ok());
+    let approval = approval_of(&mut check, &draft.approval);
+    check.done()?;
+    let mut tx = app.db.begin().await?;
+    let before = enroll_secrets::find(&mut tx, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+    let terms = SecretTerms {
+        approval,
+        expires_at: days.map(|days| app.now() + TimeDelta::days(days)),
+        use_limit,
+    };
+    enroll_secrets::update(&mut tx, id, &terms).await?;
+    let told = |expires_at: &Option<DateTime<Utc>>, use_limit: Option<i32>, approval: &str| {
+        Some(json!({"expires_at": expires_at, "use_limit": use_limit, "approval": approval}))
+    };
+    let change = Change {
+        action: "enroll_secrets.update",
+        kind: "enroll_secret",
+        id: id.to_string(),
+        name: &before.name,
+        before: told(&before.expires_at, before.use_limit, &before.approval),
+        after: told(&terms.expires_at, use_limit, approval.as_str()),
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
 }
 
 /// Revokes a secret: nobody enrolls with it any more; nodes that did keep their keys.

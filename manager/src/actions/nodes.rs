@@ -120,7 +120,7 @@ async fn note_tags(
 /// Switches a node off or on: it keeps its key, but is told "disabled".
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// [`Error::NotFound`], [`Error::Refused`] when it was never approved.
 pub async fn set_disabled(
     app: &App,
     permit: &Permit<Edit>,
@@ -129,6 +129,12 @@ pub async fn set_disabled(
 ) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let node = load(&mut tx, id).await?;
+    if node.approval.is_some() {
+        return Err(Error::Refused(
+            "This node waits for an approval, or was refused one: decide on the page Approvals."
+                .to_owned(),
+        ));
+    }
     node_records::set_disabled(&mut tx, id, disabled.then(|| app.now())).await?;
     let action = if disabled {
         "nodes.disable"

@@ -8,12 +8,19 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::audit::{Change, record};
-use super::validate::{Check, taken};
+use super::validate::Check;
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
 
-const NAME_TAKEN: &str = "There is already a tag of this name.";
+/// Turns the refusal of a name into a sentence beside its field.
+fn name_taken(error: ostiary_store::Error) -> Error {
+    if tags::is_taken(&error) {
+        Error::field("name", "There is already a tag of this name.")
+    } else {
+        error.into()
+    }
+}
 
 /// What is typed about a tag.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -49,12 +56,9 @@ pub async fn create(app: &App, permit: &Permit<Edit>, draft: &TagDraft) -> Resul
     check.done()?;
     let id = TagId(ostiary_boot::clock::new_id());
     let mut tx = app.db.begin().await?;
-    taken(
-        tags::insert(&mut tx, id, &name, &description, app.now()).await,
-        "tags_name_key",
-        "name",
-        NAME_TAKEN,
-    )?;
+    tags::insert(&mut tx, id, &name, &description, app.now())
+        .await
+        .map_err(name_taken)?;
     let after = Some(json!({"name": name, "description": description}));
     let change = Change {
         action: "tags.create",
@@ -84,7 +88,8 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: TagId, draft: &TagDraf
     let before = load(&mut tx, id).await?;
     if before.name != name {
         let users = users_of(&mut tx, &before.name).await?;
-        if !users.is_empty() {
+        // Targets do not look at capitals.
+        if !users.is_empty() && before.name.to_lowercase() != name.to_lowercase() {
             return Err(Error::field(
                 "name",
                 format!(
@@ -95,12 +100,9 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: TagId, draft: &TagDraf
         }
         enroll_secrets::rename_tag(&mut tx, &before.name, &name).await?;
     }
-    taken(
-        tags::update(&mut tx, id, &name, &description).await,
-        "tags_name_key",
-        "name",
-        NAME_TAKEN,
-    )?;
+    tags::update(&mut tx, id, &name, &description)
+        .await
+        .map_err(name_taken)?;
     let (before, after) = (
         json!(before),
         json!({"name": name, "description": description}),

@@ -25,7 +25,18 @@ const PAGE: Page<'static> = Page {
     nav: "enroll",
 };
 
-fn state(secret: &SecretLine, now: DateTime<Utc>) -> &'static str {
+/// What a secret may ask of an admin, for forms: the word and what it means.
+pub(super) const APPROVALS: [[&str; 2]; 3] = [
+    ["none", "Nodes are let in at once"],
+    [
+        "reestablished",
+        "An admin approves who would take over a silent node's identity",
+    ],
+    ["all", "An admin approves of every node"],
+];
+
+/// The word for whether a secret can be used.
+pub(super) fn state(secret: &SecretLine, now: DateTime<Utc>) -> &'static str {
     if secret.revoked_at.is_some() {
         "revoked"
     } else if secret.expires_at.is_some_and(|at| at <= now) {
@@ -62,7 +73,7 @@ async fn context(
         "secrets": secrets, "form": form, "errors": errors, "all_tags": all_tags, "created": created,
         "api_url": format!("https://{host}"), "api_host": host,
         "ca": {"available": fingerprint.is_some(), "fingerprint": fingerprint.unwrap_or_default()},
-        "platforms": platforms(host), "newest": [], "since": now,
+        "approvals": APPROVALS, "platforms": platforms(host), "newest": [], "since": now,
     }))
 }
 
@@ -92,6 +103,7 @@ pub(crate) async fn create(
         tags: fields.owned("tags"),
         expires_days: fields.owned("expires_days"),
         use_limit: fields.owned("use_limit"),
+        approval: fields.owned("approval"),
     };
     match enroll_secrets::create(&app, &permit, &form).await {
         Ok(secret) => {

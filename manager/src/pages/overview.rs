@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use chrono::TimeDelta;
 use ostiary_store::finding_lists::{self, FindingFilter, Order};
 use ostiary_store::page::PageRequest;
 use ostiary_store::{node_lists, overview};
@@ -12,6 +13,9 @@ use super::shell::Page;
 use crate::auth::{Permit, View, Visitor};
 use crate::error::Result;
 use crate::state::App;
+
+/// A secret that ends within this time is shown: time enough to bring another one to the machines.
+const SECRETS_END_SOON: TimeDelta = TimeDelta::days(14);
 
 /// `GET /`
 pub(crate) async fn show(
@@ -49,6 +53,7 @@ pub(crate) async fn show(
         "versions": versions.iter().map(|each| json!({"version": each.value, "count": each.count})).collect::<Vec<_>>(),
         "platforms": platforms.iter().map(|each| json!({"platform": each.value, "count": each.count})).collect::<Vec<_>>(),
         "worst": worst.items.iter().map(line).collect::<Vec<_>>(),
+        "ending_secrets": overview::ending_secrets(&mut conn, now, now + SECRETS_END_SOON).await?,
         "deliveries": {"dead_day": traffic.dead_day, "waiting": traffic.waiting},
     });
     drop(conn);

@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
-use ostiary_store::{finding_lists, rollouts};
+use ostiary_store::{finding_lists, node_conflicts, nodes, rollouts};
 use serde_json::{Value, json};
 
 use crate::auth::{Role, Visitor};
@@ -59,16 +59,20 @@ impl Page<'_> {
 
 async fn frame(app: &App, visitor: &Visitor, title: &str, nav: &str) -> Result<Context> {
     let actor = visitor.actor.as_ref();
-    let (open_findings, rollout) = match actor {
+    let (open_findings, rollout, undecided) = match actor {
         // A page about an unreachable database must come out without it.
         Some(_) => match app.db.acquire().await {
             Ok(mut conn) => (
                 finding_lists::count_open(&mut conn).await.unwrap_or(0),
                 rollouts::find_active(&mut conn).await.unwrap_or(None),
+                (
+                    node_conflicts::count(&mut conn).await.unwrap_or(0),
+                    nodes::count_waiting(&mut conn).await.unwrap_or(0),
+                ),
             ),
-            Err(_) => (0, None),
+            Err(_) => (0, None, (0, 0)),
         },
-        None => (0, None),
+        None => (0, None, (0, 0)),
     };
     let least = |role: Role| actor.is_some_and(|actor| actor.role >= role);
     let frame = json!({
@@ -79,6 +83,7 @@ async fn frame(app: &App, visitor: &Visitor, title: &str, nav: &str) -> Result<C
         "flash": visitor.take_flashes().await?,
         "open_findings": open_findings,
         "rollout": rollout,
+        "undecided": {"conflicts": undecided.0, "approvals": undecided.1},
         "saving": {"how": if app.settings.rollouts.save_in_stages { "stages" } else { "once" }, "typed": ""},
         "now": app.now(),
         "version": env!("CARGO_PKG_VERSION"),

@@ -52,6 +52,14 @@ impl Field {
     pub(super) fn is_of_the_execution(&self) -> bool {
         !matches!(self, Self::Action | Self::Timestamp | Self::Column(_))
     }
+
+    /// Whether case plays no part: a rule and a target that name a tag, a platform or a host must mean the same nodes.
+    pub(super) fn is_of_any_case(&self) -> bool {
+        matches!(
+            self,
+            Self::HostIdentifier | Self::HostName | Self::Platform | Self::Tag
+        )
+    }
 }
 
 /// How a field is written in the JSON and said to people.

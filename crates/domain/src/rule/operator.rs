@@ -137,6 +137,7 @@ pub struct Operand {
     text: String,
     number: Option<Number>,
     regex: Option<Regex>,
+    any_case: bool,
 }
 
 impl Operand {
@@ -145,10 +146,23 @@ impl Operand {
     /// # Errors
     /// The operator wants a pattern and this is none, or one too big.
     pub fn new(text: String, comparison: Comparison) -> Result<Self, regex::Error> {
+        Self::prepare(text, comparison, false)
+    }
+
+    /// The same, compared without regard to case: tags, platforms and host names, as targets compare them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_any_case(text: String, comparison: Comparison) -> Result<Self, regex::Error> {
+        Self::prepare(text, comparison, true)
+    }
+
+    fn prepare(text: String, comparison: Comparison, any_case: bool) -> Result<Self, regex::Error> {
         let regex = match comparison {
             Comparison::Regex => Some(
                 RegexBuilder::new(&format!(r"\A(?:{text})"))
                     .size_limit(REGEX_SIZE_LIMIT)
+                    .case_insensitive(any_case)
                     .build()?,
             ),
             _ => None,
@@ -157,6 +171,7 @@ impl Operand {
             number: number_of(&text),
             text,
             regex,
+            any_case,
         })
     }
 
@@ -174,19 +189,27 @@ impl Operand {
 
     /// Compares a value that is there with this one.
     pub(super) fn compare(&self, comparison: Comparison, value: &str) -> bool {
+        if self.any_case && self.regex.is_none() {
+            self.compare_texts(comparison, &value.to_lowercase(), &self.text.to_lowercase())
+        } else {
+            self.compare_texts(comparison, value, &self.text)
+        }
+    }
+
+    fn compare_texts(&self, comparison: Comparison, value: &str, expected: &str) -> bool {
         match comparison {
             Comparison::Equal => match (number_of(value), self.number) {
                 (Some(value), Some(expected)) => value.compare(expected) == Some(Ordering::Equal),
-                _ => value == self.text,
+                _ => value == expected,
             },
-            Comparison::BeginsWith => value.starts_with(&self.text),
-            Comparison::Contains => value.contains(&self.text),
-            Comparison::EndsWith => value.ends_with(&self.text),
+            Comparison::BeginsWith => value.starts_with(expected),
+            Comparison::Contains => value.contains(expected),
+            Comparison::EndsWith => value.ends_with(expected),
             Comparison::Empty => value.is_empty(),
-            Comparison::Less => self.order(value).is_some_and(Ordering::is_lt),
-            Comparison::LessOrEqual => self.order(value).is_some_and(Ordering::is_le),
-            Comparison::Greater => self.order(value).is_some_and(Ordering::is_gt),
-            Comparison::GreaterOrEqual => self.order(value).is_some_and(Ordering::is_ge),
+            Comparison::Less => self.order(value, expected).is_some_and(Ordering::is_lt),
+            Comparison::LessOrEqual => self.order(value, expected).is_some_and(Ordering::is_le),
+            Comparison::Greater => self.order(value, expected).is_some_and(Ordering::is_gt),
+            Comparison::GreaterOrEqual => self.order(value, expected).is_some_and(Ordering::is_ge),
             Comparison::Regex => self
                 .regex
                 .as_ref()
@@ -194,10 +217,10 @@ impl Operand {
         }
     }
 
-    fn order(&self, value: &str) -> Option<Ordering> {
+    fn order(&self, value: &str, expected: &str) -> Option<Ordering> {
         match (number_of(value), self.number) {
             (Some(value), Some(expected)) => value.compare(expected),
-            (None, None) => Some(value.cmp(&self.text)),
+            (None, None) => Some(value.cmp(expected)),
             _ => None,
         }
     }

@@ -172,10 +172,15 @@ fn test(object: &Map<String, Value>) -> Result<Test, Trouble> {
             },
         )
     };
+    let operand = if field.is_of_any_case() {
+        Operand::of_any_case(expected, operator.comparison)?
+    } else {
+        Operand::new(expected, operator.comparison)?
+    };
     Ok(Test {
         field,
         operator,
-        operand: Operand::new(expected, operator.comparison)?,
+        operand,
     })
 }
 

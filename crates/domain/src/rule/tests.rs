@@ -154,6 +154,14 @@ fn fields_of_the_event_and_of_its_node() {
         ("tag", "begins_with", json!("we"), true),
         ("tag", "is_empty", json!(null), false),
         ("tag", "is_not_empty", json!(null), true),
+        // As targets compare them.
+        ("tag", "equal", json!("PROD"), true),
+        ("tag", "not_equal", json!("Prod"), false),
+        ("tag", "matches_regex", json!("P"), true),
+        ("platform", "equal", json!("Linux"), true),
+        ("host_name", "ends_with", json!("EB-1"), true),
+        ("host_identifier", "begins_with", json!("4c4c"), true),
+        ("action", "equal", json!("Added"), false),
     ];
     for (field, operator, value, expected) in cases {
         let case = format!("{field} {operator} {value}");

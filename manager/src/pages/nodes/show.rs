@@ -7,6 +7,7 @@ use ostiary_domain::node::{Health, HealthLimits};
 use ostiary_store::event_lists::{self, EventFilter, EventRecord};
 use ostiary_store::finding_lists::{self, FindingFilter, Order};
 use ostiary_store::node_records::{self, NodeRecord};
+use ostiary_store::node_merges;
 use ostiary_store::{Conn, live_queries as live_query_lists, node_lists, tags};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -98,6 +99,8 @@ pub(crate) async fn show(
             "instance_id": node.instance_id, "enroll_secret": node.enroll_secret, "first_enrolled_at": node.first_enrolled_at,
             "enrolled_at": node.enrolled_at, "conflict_with": conflict, "reestablished_at": node.reestablished_at,
             "lines_lost": node.lines_lost, "keys": node.keys,
+            "approval": node.approval,
+            "moving": node_merges::list_moving_to(&mut conn, id, app.now()).await?,
         },
         "host_details": node.host_details.to_string(),
         "results_at": node.results_at,

@@ -1,0 +1,224 @@
+//! Nodes that look like one machine, and machines that wait to be let in: both sides beside each other, and a decision.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use ostiary_domain::ids::NodeId;
+use ostiary_store::node_records::{self, NodeRecord};
+use ostiary_store::{Conn, node_approvals, node_conflicts};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Fields;
+use super::nodes::health;
+use super::shell::Page;
+use crate::actions::identity;
+use crate::auth::{Admin, Permit, View, Visitor};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+/// So many at most on a page; the newest come first, and go when they are decided.
+const MOST: i64 = 30;
+
+/// Facts of two nodes beside each other, and whether they agree where both say something.
+fn compared(one: &NodeRecord, other: Option<&NodeRecord>) -> Vec<Value> {
+    let facts: [(&str, bool, fn(&NodeRecord) -> String); 12] = [
+        ("Instance", true, |node| node.instance_id.clone()),
+        ("Hardware UUID", true, |node| node.hardware_uuid.clone()),
+        ("Serial number", true, |node| node.hardware_serial.clone()),
+        ("Host identifier", true, |node| node.host_identifier.clone()),
+        ("Host name", false, |node| node.hostname.clone()),
+        ("Model", false, |node| node.hardware_model.clone()),
+        ("Operating system", false, |node| {
+            format!("{} {}", node.os_name, node.os_version)
+                .trim()
+                .to_owned()
+        }),
+        ("osquery", false, |node| node.osquery_version.clone()),
+        ("Last address", false, |node| {
+            node.last_ip.clone().unwrap_or_default()
+        }),
+        ("Enroll secret", false, |node| {
+            node.enroll_secret.clone().unwrap_or_default()
+        }),
+        ("Tags", false, |node| node.tags.join(" ")),
+        ("Node keys in force", false, |node| node.keys.to_string()),
+    ];
+    facts
+        .iter()
+        .map(|(label, identifies, of)| {
+            let (mine, theirs) = (of(one), other.map(of).unwrap_or_default());
+            let verdict = if !identifies || mine.is_empty() || theirs.is_empty() {
+                ""
+            } else if mine.eq_ignore_ascii_case(&theirs) {
+                "same"
+            } else {
+                "differs"
+            };
+            json!({"label": label, "one": mine, "other": theirs, "verdict": verdict})
+        })
+        .collect()
+}
+
+fn side(node: &NodeRecord, app: &App) -> Value {
+    json!({
+        "id": node.id, "name": node.name, "state": health(node, app), "platform": node.platform, "last_seen_at": node.last_seen_at,
+        "first_enrolled_at": node.first_enrolled_at, "enrolled_at": node.enrolled_at, "open_findings": node.open_findings,
+        "reestablished_at": node.reestablished_at,
+    })
+}
+
+async fn find(conn: &mut Conn, id: Option<Uuid>) -> Result<Option<NodeRecord>> {
+    match id {
+        Some(id) => Ok(node_records::find(conn, NodeId(id)).await?),
+        None => Ok(None),
+    }
+}
+
+/// `GET /nodes/conflicts`
+pub(crate) async fn conflicts(
+    State(app): State<App>,
+    visitor: Visitor,
+    _: Permit<View>,
+) -> Result<Response> {
+    let mut conn = app.db.acquire().await?;
+    let total = node_conflicts::count(&mut conn).await?;
+    let mut pairs = Vec::new();
+    for conflict in node_conflicts::list(&mut conn, MOST).await? {
+        let one = find(&mut conn, Some(conflict.node_id)).await?;
+        let other = find(&mut conn, Some(conflict.other_id)).await?;
+        if let (Some(one), Some(other)) = (one, other) {
+            pairs.push(json!({
+                "one": side(&one, &app), "other": side(&other, &app), "reason": conflict.reason, "noted_at": conflict.noted_at,
+                "facts": compared(&one, Some(&other)),
+            }));
+        }
+    }
+    drop(conn);
+    Page {
+        template: "pages/identity/conflicts.html",
+        title: "Conflicts",
+        nav: "conflicts",
+    }
+    .show(&app, &visitor, json!({"pairs": pairs, "total": total}))
+    .await
+}
+
+fn node_of(fields: &Fields, name: &str) -> Result<NodeId> {
+    fields.text(name).parse().map_err(|_| Error::NotFound)
+}
+
+/// `POST /nodes/conflicts/merge`
+pub(crate) async fn merge(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Admin>,
+    fields: Fields,
+) -> Result<Response> {
+    let (gone, kept) = (node_of(&fields, "gone")?, node_of(&fields, "kept")?);
+    let result = identity::merge(&app, &permit, gone, kept).await;
+    visitor
+        .answer(
+            result,
+            &format!("/nodes/{kept}"),
+            "The two are one node now. What they reported is put together within minutes.",
+            "/nodes/conflicts",
+        )
+        .await
+}
+
+/// `POST /nodes/conflicts/keep-apart`
+pub(crate) async fn keep_apart(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Admin>,
+    fields: Fields,
+) -> Result<Response> {
+    let (one, other) = (node_of(&fields, "one")?, node_of(&fields, "other")?);
+    let result = identity::keep_apart(&app, &permit, one, other).await;
+    let back = "/nodes/conflicts";
+    visitor
+        .answer(
+            result,
+            back,
+            "They stay two nodes, and are not asked about again.",
+            back,
+        )
+        .await
+}
+
+/// `GET /nodes/approvals`
+pub(crate) async fn approvals(
+    State(app): State<App>,
+    visitor: Visitor,
+    _: Permit<View>,
+) -> Result<Response> {
+    let mut conn = app.db.acquire().await?;
+    let mut shown: Vec<Vec<Value>> = Vec::new();
+    for state in ["waiting", "refused"] {
+        let mut of_state = Vec::new();
+        for claimant in node_approvals::list(&mut conn, state, MOST).await? {
+            let Some(one) = find(&mut conn, Some(claimant.id)).await? else {
+                continue;
+            };
+            let claimed = claimant.approval_of.or(claimant.conflict_with);
+            let other = find(&mut conn, claimed).await?;
+            of_state.push(json!({
+                "one": side(&one, &app), "other": other.as_ref().map(|other| side(other, &app)),
+                "claims_silent": claimant.approval_of.is_some(), "came_at": claimant.first_enrolled_at,
+                "facts": compared(&one, other.as_ref()),
+            }));
+        }
+        shown.push(of_state);
+    }
+    drop(conn);
+    let [waiting, refused] = [0, 1].map(|which| std::mem::take(&mut shown[which]));
+    Page {
+        template: "pages/identity/approvals.html",
+        title: "Approvals",
+        nav: "approvals",
+    }
+    .show(
+        &app,
+        &visitor,
+        json!({"waiting": waiting, "refused": refused}),
+    )
+    .await
+}
+
+/// `POST /nodes/{id}/approve`
+pub(crate) async fn approve(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Admin>,
+    Path(id): Path<NodeId>,
+    fields: Fields,
+) -> Result<Response> {
+    let same = fields.text("as") == "same";
+    let result = identity::approve(&app, &permit, id, same).await;
+    let sentence = if same {
+        "Approved: it is the node that it claims to be, marked as re-established."
+    } else {
+        "Approved: a node of its own. It is served at its next request."
+    };
+    let back = "/nodes/approvals";
+    visitor.answer(result, back, sentence, back).await
+}
+
+/// `POST /nodes/{id}/refuse`
+pub(crate) async fn refuse(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Admin>,
+    Path(id): Path<NodeId>,
+) -> Result<Response> {
+    let result = identity::refuse(&app, &permit, id).await;
+    let back = "/nodes/approvals";
+    visitor
+        .answer(
+            result,
+            back,
+            "Refused, and remembered: it is not asked about again.",
+            back,
+        )
+        .await
+}
