@@ -9,7 +9,7 @@ use serde_json::json;
 use super::audit::Change;
 use super::config_change::{ConfigChange, Saving};
 use super::sql_check::{SqlKind, SqlUse};
-use super::validate::{Check, lines, taken};
+use super::validate::{Check, lines, one_a_line, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
@@ -41,7 +41,7 @@ impl From<&FilePathRecord> for FilePathDraft {
         Self {
             category: values.category.clone(),
             globs: values.globs.join("\n"),
-            queries: values.queries.join("\n"),
+            queries: one_a_line(&values.queries),
             exclude_globs: values.exclude_globs.join("\n"),
             file_accesses: values.file_accesses,
             target: values.target.clone(),

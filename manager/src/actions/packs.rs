@@ -1,15 +1,15 @@
 //! Packs.
 
 use ostiary_domain::ids::PackId;
-use ostiary_store::Conn;
+use ostiary_store::{Conn, queries};
 use ostiary_store::packs::{self, PackRecord, PackValues};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::audit::Change;
 use super::config_change::{ConfigChange, Saving};
-use super::sql_check::{SqlKind, SqlUse};
-use super::validate::{Check, lines, taken};
+use super::sql_check::{SqlKind, SqlUse, check_sql};
+use super::validate::{Check, lines, one_a_line, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
@@ -49,7 +49,7 @@ impl From<&PackRecord> for PackDraft {
                 .shard
                 .map(|shard| shard.to_string())
                 .unwrap_or_default(),
-            discovery: pack.discovery.join("\n"),
+            discovery: one_a_line(&pack.discovery),
             enabled: pack.enabled,
         }
     }
@@ -134,6 +134,9 @@ pub async fn update(
     let mut tx = ConfigChange::begin(app).await?;
     let before = load_own(&mut tx, id).await?;
     let values = validate(app, &mut tx, draft, before.extra.clone()).await?;
+    if values.target != before.target || values.platform != before.platform {
+        check_queries(app, &mut tx, id, &values).await?;
+    }
     taken(
         packs::update(&mut tx, id, &values, app.now()).await,
         "packs_name_key",
@@ -150,6 +153,27 @@ pub async fn update(
         after,
     };
     tx.finish(app, permit, saving, change).await.map(drop)
+}
+
+/// With another target or platform the queries of a pack reach other nodes.
+async fn check_queries(app: &App, conn: &mut Conn, id: PackId, values: &PackValues) -> Result<()> {
+    let mut check = Check::default();
+    for query in queries::list(conn, Some(id)).await? {
+        let used = SqlUse {
+            what: SqlKind::Query,
+            platform: if query.platform.is_empty() {
+                &values.platform
+            } else {
+                &query.platform
+            },
+            target: &values.target,
+        };
+        if let Err(problem) = check_sql(conn, app, &used, &query.sql).await {
+            let field = if values.target.is_empty() { "form" } else { "target" };
+            check.wrong(field, format!("The query {}: {problem}", query.name));
+        }
+    }
+    check.done()
 }
 
 /// Deletes a pack with its queries.

@@ -258,6 +258,13 @@ pub fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Statements for a field that takes one a line: line ends inside of one become blanks, or editing would take it apart.
+#[must_use]
+pub fn one_a_line(statements: &[String]) -> String {
+    let flat = statements.iter().map(|sql| sql.replace(['\r', '\n'], " "));
+    flat.collect::<Vec<_>>().join("\n")
+}
+
 /// Words with commas or blanks between, without repetitions.
 #[must_use]
 pub fn words(text: &str) -> Vec<String> {

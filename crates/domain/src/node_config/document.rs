@@ -97,3 +97,56 @@ pub fn is_run_by(plain: &[u8], reported_hash: &str) -> bool {
         || config_hash(&Written::of_bytes(plain.to_vec()).with_etag)
             .eq_ignore_ascii_case(reported_hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn written(document: &Value) -> Written {
+        Written::of(document.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_etag_stands_in_front_of_the_same_document() {
+        for document in [json!({}), json!({"options": {"a": "é\u{1}/"}, "views": {}})] {
+            let written = written(&document);
+            let mut parsed: Value = serde_json::from_slice(&written.with_etag).unwrap();
+            assert_eq!(
+                serde_json::to_vec(&parsed).unwrap(),
+                written.with_etag,
+                "compact as it is"
+            );
+            let etag = parsed.as_object_mut().unwrap().shift_remove("etag");
+            assert_eq!((etag, parsed), (Some(json!(written.etag)), document));
+            assert!(
+                written.size() == written.with_etag.len() && written.size() > written.plain.len()
+            );
+        }
+        assert_ne!(
+            written(&json!({"a": 1})).etag,
+            written(&json!({"a": 2})).etag
+        );
+    }
+
+    #[test]
+    fn either_form_is_recognised_by_the_hash_that_a_node_reports() {
+        let written = written(&json!({"schedule": {}}));
+        for bytes in [&written.plain, &written.with_etag] {
+            assert!(is_run_by(&written.plain, &config_hash(bytes)));
+        }
+        assert!(!is_run_by(&written.plain, &config_hash(b"{}")) && !is_run_by(&written.plain, ""));
+    }
+
+    #[test]
+    fn depth_counts_brackets() {
+        for (value, expected) in [
+            (json!(1), 0),
+            (json!([]), 1),
+            (json!({"a": [1, {"b": 2}]}), 3),
+        ] {
+            assert_eq!(depth(&value), expected, "{value}");
+        }
+    }
+}

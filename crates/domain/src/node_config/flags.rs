@@ -189,3 +189,53 @@ pub const FLAGS: &[Flag] = &[
     flag(CommandLine, Bool, ("tls_node_api", "false", ""), "URLs with the node key."),
     flag(CommandLine, Bool, ("tls_dump", "false", ""), "Print requests and answers."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_flag_stands_once_with_a_default_of_its_kind() {
+        let names: BTreeSet<&str> = FLAGS.iter().map(|flag| flag.name).collect();
+        assert_eq!(names.len(), FLAGS.len());
+        for flag in FLAGS {
+            let fits = match flag.kind {
+                Bool => matches!(flag.default, "true" | "false"),
+                Number => flag.default.parse::<u64>().is_ok(),
+                Text => true,
+            };
+            assert!(fits && !flag.meaning.is_empty(), "{}", flag.name);
+            if let Some(value) = flag.reset_value() {
+                assert_eq!(flag.check(&value), Ok(()), "{}", flag.name);
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_options_can_set_is_reset_by_them() {
+        let reset = |name| find(name).and_then(Flag::reset_value);
+        assert_eq!(reset("logger_tls_period"), Some(json!(4)));
+        assert_eq!(reset("logger_event_type"), Some(json!(true)));
+        assert_eq!(reset("pack_delimiter"), Some(json!("_")));
+        assert_eq!(reset("config_refresh"), None, "command line only");
+        assert_eq!(reset("logger_tls_endpoint"), None, "empty text is skipped");
+        assert_eq!(reset("unheard_of"), None);
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused() {
+        let check = |name, value| find(name).unwrap().check(&value).is_ok();
+        assert!(check("logger_tls_period", json!("10")) && check("logger_tls_period", json!(10)));
+        assert!(
+            !check("logger_tls_period", json!("often")) && !check("logger_tls_period", json!(true))
+        );
+        assert!(
+            check("logger_event_type", json!("false")) && !check("logger_event_type", json!("no"))
+        );
+        assert!(check("distributed_plugin", json!("tls")));
+    }
+}

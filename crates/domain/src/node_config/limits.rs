@@ -62,6 +62,12 @@ impl Parts {
         Ok(())
     }
 
+    /// No document of this selection is larger.
+    #[cfg(test)]
+    pub(super) fn most_bytes(&self, selection: &Selection) -> usize {
+        selection.weigh(&self.sizes()) + FRAME_BYTES
+    }
+
     /// The most bytes that each part may add to a document, in the order of the bits of a [`Selection`].
     fn sizes(&self) -> Vec<Size> {
         let oldest = VersionFamily::BeforeFive;

@@ -23,6 +23,8 @@ mod select;
 mod withhold;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use assemble::PACK_DELIMITER;

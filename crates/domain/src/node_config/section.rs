@@ -144,3 +144,108 @@ fn of_member(kind: StatementKind, word: &str, name: &str, value: &Value) -> Vec<
 fn text_of(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_key_are_merged_by_its_rule() {
+        let cases = [
+            (
+                "views",
+                json!({"a": "SELECT 1", "b": "SELECT 2"}),
+                json!({"b": "SELECT 3"}),
+                json!({"a": "SELECT 1", "b": "SELECT 3"}),
+            ),
+            (
+                "auto_table_construction",
+                json!({"t": {"query": "q", "columns": ["a"], "path": "/a"}}),
+                json!({"t": {"query": "r", "columns": ["b"]}}),
+                json!({"t": {"query": "r", "columns": ["b"]}}),
+            ),
+            (
+                "yara",
+                json!({"signatures": {"g": ["/a", "/b"]}, "signature_urls": ["https://x/.*"]}),
+                json!({"signatures": {"g": ["/b", "/c"], "h": ["/d"]}}),
+                json!({"signatures": {"g": ["/a", "/b", "/c"], "h": ["/d"]}, "signature_urls": ["https://x/.*"]}),
+            ),
+            (
+                "events",
+                json!({"disable_subscribers": ["a"]}),
+                json!({"disable_subscribers": ["b", "a"]}),
+                json!({"disable_subscribers": ["a", "b"]}),
+            ),
+            (
+                "prometheus_targets",
+                json!({"timeout": 5, "urls": ["http://a"]}),
+                json!({"timeout": 7}),
+                json!({"timeout": 7, "urls": ["http://a"]}),
+            ),
+            (
+                "feature_vectors",
+                json!({"character_frequencies": [0.5]}),
+                json!({"character_frequencies": [0.25]}),
+                json!({"character_frequencies": [0.25]}),
+            ),
+            (
+                "unheard_of",
+                json!({"deep": {"list": [1], "x": null}}),
+                json!({"deep": {"list": [2], "y": true}}),
+                json!({"deep": {"list": [1, 2], "x": null, "y": true}}),
+            ),
+            (
+                "unheard_of",
+                json!([1]),
+                json!({"now": "an object"}),
+                json!({"now": "an object"}),
+            ),
+            ("unheard_of", json!("text"), json!(7), json!(7)),
+        ];
+        for (key, before, piece, expected) in cases {
+            let mut merged = before.clone();
+            merge(key, &mut merged, &piece);
+            assert_eq!(merged, expected, "{key}: {before} and {piece}");
+            let once = merged.clone();
+            merge(key, &mut merged, &piece);
+            assert_eq!(merged, once, "{key}: a piece twice changes nothing more");
+        }
+    }
+
+    #[test]
+    fn every_statement_in_free_json_is_found_with_its_place() {
+        let places = |key, value| -> Vec<String> {
+            (statements(key, &value).into_iter())
+                .map(|found| format!("{:?} {} {}", found.kind, found.place, found.sql))
+                .collect()
+        };
+        assert_eq!(
+            places("views", json!({"a": "SELECT 1", "odd": 7})),
+            ["View a SELECT 1"]
+        );
+        assert_eq!(
+            places(
+                "auto_table_construction",
+                json!({"t": {"query": "SELECT 1", "platform": "darwin"}, "odd": []})
+            ),
+            ["AutoTable table t SELECT 1"]
+        );
+        assert_eq!(
+            places("file_paths_query", json!({"c": ["SELECT 1", "SELECT 2"]})),
+            ["FilePathQuery c SELECT 1", "FilePathQuery c SELECT 2"]
+        );
+        assert_eq!(
+            places(
+                "decorators",
+                json!({"load": ["SELECT 1"], "interval": {"60": ["SELECT 2"]}})
+            ),
+            ["Decorator load SELECT 1", "Decorator interval 60 SELECT 2"]
+        );
+        assert!(
+            places("views", json!([1])).is_empty()
+                && places("yara", json!({"a": "SELECT 1"})).is_empty()
+        );
+    }
+}

@@ -260,3 +260,147 @@ impl Shape {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_osquery_would_pass_over_in_silence_is_said() {
+        let cases = [
+            ("views", json!({"ok": "SELECT 1"}), None),
+            (
+                "views",
+                json!({"two words": "SELECT 1"}),
+                Some("cannot be the name of a view"),
+            ),
+            (
+                "views",
+                json!({"v": ["SELECT 1"]}),
+                Some("is a text of SQL"),
+            ),
+            ("views", json!(["SELECT 1"]), Some("views is an object")),
+            ("views", Value::Null, Some("osquery ignores null")),
+            (
+                "auto_table_construction",
+                json!({"t": {"query": "SELECT a FROM b", "path": "/x", "columns": ["a"], "platform": "darwin"}}),
+                None,
+            ),
+            (
+                "auto_table_construction",
+                json!({"t": {"path": "/x", "columns": ["a"]}}),
+                Some("needs query"),
+            ),
+            (
+                "auto_table_construction",
+                json!({"t": {"query": "q", "path": "/x", "columns": ["a", "Path"]}}),
+                Some("osquery adds it by itself"),
+            ),
+            (
+                "auto_table_construction",
+                json!({"t": {"query": "q", "path": "/x", "columns": ["a", "A"]}}),
+                Some("twice"),
+            ),
+            (
+                "auto_table_construction",
+                json!({"t": {"query": "q", "path": "/x", "columns": [1]}}),
+                Some("a list of names"),
+            ),
+            (
+                "auto_table_construction",
+                json!({"t": "SELECT 1"}),
+                Some("an object with query"),
+            ),
+            (
+                "yara",
+                json!({"signatures": {"g": ["/a"]}, "file_paths": {"c": ["g"]}, "signature_urls": ["https://h/.*"], "other": 1}),
+                None,
+            ),
+            (
+                "yara",
+                json!({"signatures": ["/a"]}),
+                Some("an object of lists of files of rules"),
+            ),
+            (
+                "yara",
+                json!({"signature_urls": ["http://h/x"]}),
+                Some("begins with https://"),
+            ),
+            (
+                "events",
+                json!({"enable_subscribers": [], "disable_subscribers": ["x"]}),
+                None,
+            ),
+            (
+                "events",
+                json!({"disable_subscribers": "x"}),
+                Some("a list of texts"),
+            ),
+            (
+                "events",
+                json!({"disable_subscribers": [""]}),
+                Some("an empty text"),
+            ),
+            (
+                "prometheus_targets",
+                json!({"timeout": 5, "urls": ["http://h:9100/metrics"]}),
+                None,
+            ),
+            (
+                "prometheus_targets",
+                json!({"timeout": "5"}),
+                Some("whole number"),
+            ),
+            (
+                "prometheus_targets",
+                json!({"urls": ["h:9100"]}),
+                Some("begins with http"),
+            ),
+            (
+                "feature_vectors",
+                json!({"character_frequencies": vec![0.5; 256]}),
+                None,
+            ),
+            (
+                "feature_vectors",
+                json!({"character_frequencies": [0.5]}),
+                Some("256 numbers"),
+            ),
+            ("kafka_topics", json!({"t": ["pack/it/usb"]}), None),
+            ("kafka_topics", json!({"t": [1]}), Some("no text")),
+            ("unheard_of", json!({"whatever": [1, {"x": null}]}), None),
+            ("unheard_of", json!(7), None),
+        ];
+        for (key, value, expected) in cases {
+            let wrong = check_value(key, &value);
+            match expected {
+                None => assert!(wrong.is_empty(), "{key} {value}: {wrong:?}"),
+                Some(part) => assert!(wrong.join(" ").contains(part), "{key} {value}: {wrong:?}"),
+            }
+        }
+        let nested = (0..31).fold(json!(1), |inner, _| json!([inner]));
+        assert!(
+            check_value("x", &nested).is_empty(),
+            "the config is the 32nd level"
+        );
+        assert!(check_value("x", &json!([nested]))[0].contains("too deeply"));
+    }
+
+    #[test]
+    fn a_piece_never_takes_a_key_that_means_something_else() {
+        for key in RESERVED {
+            assert!(check_key(key).is_some(), "{key}");
+        }
+        assert!(check_key("").is_some());
+        for known in KNOWN_KEYS {
+            assert_eq!(check_key(known.key), None);
+            let example: Value = serde_json::from_str(known.example).unwrap();
+            if known.key != "feature_vectors" {
+                assert_eq!(check_value(known.key, &example), [""; 0], "{}", known.key);
+            }
+        }
+        assert_eq!(check_key("something_new"), None);
+    }
+}
