@@ -40,9 +40,10 @@ pub(crate) async fn advance(app: &App) -> Result<()> {
 }
 
 /// Deletes what is past its time.
-pub(crate) async fn prune(app: &App, conn: &mut Conn) -> Result<()> {
-    rollouts::delete_ended(conn, app.now() - KEEP_ENDED).await?;
-    config_revisions::delete_old(conn, app.settings.rollouts.keep_revisions.max(1)).await?;
+pub(crate) async fn prune(app: &App) -> Result<()> {
+    let mut conn = app.db.acquire().await?;
+    rollouts::delete_ended(&mut conn, app.now() - KEEP_ENDED).await?;
+    config_revisions::delete_old(&mut conn, app.settings.rollouts.keep_revisions.max(1)).await?;
     Ok(())
 }
 

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod carves;
 mod drift;
 mod facts;
 mod posts;
+mod rollouts;
 mod running;
 mod support;
 mod trouble;

@@ -1,0 +1,264 @@
+//! Roll-outs: on to the next stage, or halted.
+
+use chrono::TimeDelta;
+use ostiary_boot::clock::new_id;
+use ostiary_domain::ids::NodeId;
+use ostiary_domain::node_config::{config_hash, to_bytes};
+use ostiary_domain::rollout::inside;
+use ostiary_store::config_revisions::{self, NewRevision};
+use ostiary_store::rollouts::{self, NewRollout};
+use ostiary_store::{Db, config_parts, configs, node_lists};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::support::Stage;
+
+const NODES: usize = 30;
+
+/// A roll-out of one more option to many nodes, as the manager begins it; gives it and the nodes that are inside.
+async fn begin(stage: &Stage) -> Uuid {
+    for index in 0..NODES {
+        stage.node(&format!("n{index:02}")).await;
+    }
+    let now = stage.now();
+    let mut tx = stage.test.db.begin().await.unwrap();
+    let base = config_parts::load(&mut tx).await.unwrap();
+    let objects = config_revisions::objects(&mut tx).await.unwrap();
+    for what in ["before", "after"] {
+        let revision = NewRevision {
+            user_id: None,
+            user_name: "x",
+            what,
+            objects: &objects,
+        };
+        config_revisions::insert(&mut tx, &revision, now)
+            .await
+            .unwrap();
+    }
+    let seen = rollouts::list_seen_since(&mut tx, now - TimeDelta::hours(1))
+        .await
+        .unwrap();
+    let concerned: Vec<NodeId> = seen.iter().copied().collect();
+    let id = new_id();
+    let first = inside(id, &concerned, &seen, 10);
+    assert_eq!(first.nodes.len(), NODES / 10);
+    let new = NewRollout {
+        id,
+        base_revision: 1,
+        revision: 2,
+        base: &base,
+        shares: &[10, 100],
+        threshold: first.threshold,
+        user_name: "x",
+    };
+    rollouts::insert(&mut tx, &new, now).await.unwrap();
+    rollouts::add_nodes(&mut tx, id, 0, &first.nodes, now)
+        .await
+        .unwrap();
+    Db::commit(tx).await.unwrap();
+    stage
+        .test
+        .execute(
+            "INSERT INTO options (id, name, value, created_at, updated_at) VALUES (gen_random_uuid(), 'read_max', '7', now(), now())",
+        )
+        .await;
+    id
+}
+
+async fn inside_now(stage: &Stage) -> Vec<NodeId> {
+    let texts = stage
+        .texts("SELECT node_id::text FROM rollout_nodes ORDER BY 1")
+        .await;
+    texts.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+/// These nodes fetch what they should, say that they run it, and are well.
+async fn take_up(stage: &Stage, nodes: &[NodeId]) {
+    let now = stage.now();
+    let mut tx = stage.test.db.begin().await.unwrap();
+    let parts = config_parts::load(&mut tx).await.unwrap();
+    for node in nodes {
+        let facts = node_lists::facts_of(&mut tx, *node).await.unwrap().unwrap();
+        let bytes = to_bytes(&parts.assemble(&facts));
+        let hash = Sha256::digest(&bytes).into();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        configs::put_document(&mut tx, &hash, text, now)
+            .await
+            .unwrap();
+        configs::put_fetched(&mut tx, &[(*node, hash, now)])
+            .await
+            .unwrap();
+        let sql = format!(
+            "UPDATE nodes SET config_hash = '{}' WHERE id = '{node}'",
+            config_hash(&bytes)
+        );
+        ostiary_store::testing::execute(&mut tx, &sql).await;
+    }
+    Db::commit(tx).await.unwrap();
+}
+
+/// All nodes are heard of now.
+async fn hear(stage: &Stage) {
+    let now = stage.now().to_rfc3339();
+    let sql = format!("UPDATE node_checkins SET last_seen_at = '{now}', results_at = '{now}'");
+    stage.test.execute(&sql).await;
+}
+
+async fn state(stage: &Stage) -> String {
+    let sql = "SELECT state || ' ' || stage || ' ' || reason FROM rollouts";
+    stage.texts(sql).await.concat().trim_end().to_owned()
+}
+
+async fn stage_with_rollout() -> (Stage, Uuid) {
+    let stage = Stage::with(|settings| settings.rollouts.stage_seconds = 600).await;
+    let id = begin(&stage).await;
+    (stage, id)
+}
+
+#[tokio::test]
+async fn a_change_that_is_borne_goes_to_all() {
+    let (stage, _) = stage_with_rollout().await;
+    let first = inside_now(&stage).await;
+    stage.clock.advance(TimeDelta::seconds(60));
+    hear(&stage).await;
+    take_up(&stage, &first).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "running 0", "its time is not over");
+    assert_eq!(
+        stage
+            .count("rollout_nodes WHERE fetched_at IS NOT NULL")
+            .await,
+        3
+    );
+    stage.clock.advance(TimeDelta::seconds(600));
+    hear(&stage).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "running 1");
+    assert_eq!(inside_now(&stage).await.len(), NODES);
+    stage.clock.advance(TimeDelta::seconds(700));
+    hear(&stage).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(
+        state(&stage).await,
+        "running 1",
+        "they have not taken it up"
+    );
+    take_up(&stage, &inside_now(&stage).await).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "finished 1");
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn a_denylisted_query_halts_it_and_rules_hear_of_the_node() {
+    let (stage, _) = stage_with_rollout().await;
+    let first = inside_now(&stage).await;
+    // One had something denylisted before: that is no news.
+    let before = r#"{"osquery_schedule": {"denylisted": ["old"]}}"#;
+    stage
+        .test
+        .execute(&format!(
+            "UPDATE nodes SET vitals = '{before}' WHERE id = '{}';
+             UPDATE rollout_nodes SET denylisted_before = '{{old}}' WHERE node_id = '{0}'",
+            first[0]
+        ))
+        .await;
+    stage.clock.advance(TimeDelta::seconds(60));
+    hear(&stage).await;
+    take_up(&stage, &first).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "running 0");
+    let now = r#"{"osquery_schedule": {"denylisted": ["old", "pack/it/slow"]}}"#;
+    stage
+        .test
+        .execute(&format!(
+            "UPDATE nodes SET vitals = '{now}' WHERE id = '{}'",
+            first[0]
+        ))
+        .await;
+    stage.app.keep_up().await.unwrap();
+    let name = stage
+        .texts(&format!(
+            "SELECT hostname FROM nodes WHERE id = '{}'",
+            first[0]
+        ))
+        .await
+        .concat();
+    assert_eq!(
+        state(&stage).await,
+        format!("halted 0 {name}: it denylisted the query pack/it/slow")
+    );
+    let facts = "SELECT fact ->> 'name' || ' ' || node_id FROM pending WHERE fact IS NOT NULL";
+    assert_eq!(
+        stage.texts(facts).await,
+        [format!("rollout_halted {}", first[0])]
+    );
+    stage.clock.advance(TimeDelta::days(1));
+    hear(&stage).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(inside_now(&stage).await, first, "nobody else got it");
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn complaints_about_a_query_halt_it_but_not_those_it_had_before() {
+    let (stage, _) = stage_with_rollout().await;
+    let first = inside_now(&stage).await;
+    let line = |message: &str, at: chrono::DateTime<chrono::Utc>| {
+        format!(
+            "SELECT ensure_partition('status_logs', '{}');
+             INSERT INTO status_logs (node_id, batch_id, received_at, occurred_at, severity, message)
+             VALUES ('{}', 1, '{}', '{2}', 2, '{message}')",
+            at.date_naive(),
+            first[0],
+            at.to_rfc3339()
+        )
+    };
+    let known = "Error executing scheduled query pack/it/old: no such table: x";
+    stage.test.execute(&line(known, stage.now())).await;
+    stage.clock.advance(TimeDelta::seconds(60));
+    hear(&stage).await;
+    take_up(&stage, &first).await;
+    stage.app.keep_up().await.unwrap();
+    stage.clock.advance(TimeDelta::seconds(60));
+    hear(&stage).await;
+    stage.test.execute(&line(known, stage.now())).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "running 0");
+    let new = "Error executing scheduled query pack/it/new: no such table: y";
+    stage.test.execute(&line(new, stage.now())).await;
+    stage.app.keep_up().await.unwrap();
+    assert!(
+        state(&stage).await.starts_with("halted 0 "),
+        "{}",
+        state(&stage).await
+    );
+    assert!(state(&stage).await.contains(new), "{}", state(&stage).await);
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn nodes_that_fall_silent_or_do_not_take_it_up_halt_it() {
+    let (stage, _) = stage_with_rollout().await;
+    let first = inside_now(&stage).await;
+    stage.clock.advance(TimeDelta::seconds(60));
+    hear(&stage).await;
+    take_up(&stage, &first).await;
+    stage.app.keep_up().await.unwrap();
+    // They are not heard of again.
+    stage.clock.advance(TimeDelta::seconds(2000));
+    stage.app.keep_up().await.unwrap();
+    let said = state(&stage).await;
+    assert!(said.contains("not been heard of since"), "{said}");
+    stage.test.drop().await;
+
+    let (stage, _) = stage_with_rollout().await;
+    stage.clock.advance(TimeDelta::hours(3));
+    hear(&stage).await;
+    stage.app.keep_up().await.unwrap();
+    let said = state(&stage).await;
+    assert!(said.contains("has not fetched the config"), "{said}");
+    let facts = "SELECT count(*)::text FROM pending WHERE fact ->> 'name' = 'config_not_taken_up'";
+    assert_eq!(stage.texts(facts).await, ["3"]);
+    stage.test.drop().await;
+}
