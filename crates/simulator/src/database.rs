@@ -29,6 +29,12 @@ pub struct Database {
     pub live_queries: BTreeMap<String, String>,
     /// Until when (the node's clock) reads are accelerated.
     pub accelerate_until: i64,
+    /// The scheduled query that is running: one that is still here when osqueryd starts has ended it.
+    #[serde(default)]
+    pub executing: Option<String>,
+    /// Denylisted queries, and until when by the node's clock.
+    #[serde(default)]
+    pub denylist: BTreeMap<String, i64>,
     /// Undelivered lines, in a form of their own.
     #[serde(with = "kept_lines")]
     pub buffer: Buffer,
@@ -44,6 +50,8 @@ impl Database {
             splays: BTreeMap::new(),
             live_queries: BTreeMap::new(),
             accelerate_until: 0,
+            executing: None,
+            denylist: BTreeMap::new(),
             buffer: Buffer::default(),
         }
     }

@@ -71,6 +71,9 @@ pub struct Settings {
     pub gzip_share: f64,
     /// Share (0 to 1) of nodes that keep their connections, besides the versions that do.
     pub reuse_share: f64,
+    /// A scheduled query that reads one of these tables costs more than the watchdog allows: it ends osqueryd, which then starts
+    /// again with the query denylisted.
+    pub costly_tables: Vec<String>,
     /// All chance follows from this.
     pub seed: u64,
 }
@@ -95,6 +98,7 @@ impl Settings {
             batch_share: 0.15,
             gzip_share: 0.25,
             reuse_share: 0.05,
+            costly_tables: Vec::new(),
             seed: 1,
         }
     }

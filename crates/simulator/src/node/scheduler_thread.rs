@@ -1,6 +1,6 @@
 //! Running scheduled queries in their seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::Rng;
@@ -45,10 +45,16 @@ impl Node {
         let state = &mut *guard;
         decorate(state, second, false);
         let percent = state.number("schedule_splay_percent", 10);
+        let denylisted = |name: &str| state.is_denylisted(name, second);
+        let denylisted: BTreeSet<String> = (state.config.queries.iter())
+            .filter(|query| denylisted(&query.name))
+            .map(|query| query.name.clone())
+            .collect();
         let due: Vec<ScheduledQuery> = state
             .config
             .queries
             .iter()
+            .filter(|query| !denylisted.contains(&query.name))
             .filter(|query| {
                 let interval = self.settings.tempo.interval(query.interval);
                 let splays = &mut state.database.splays;
@@ -66,6 +72,12 @@ impl Node {
                     .entry(pack)
                     .or_insert_with(|| is_active(state, pack, second))
             });
+            if active && self.is_too_costly(&query.sql) {
+                // The watchdog ends the process in the middle of it; what the database holds is all that is left.
+                state.database.executing = Some(query.name.clone());
+                self.restart();
+                return;
+            }
             if active && let Err(error) = self.run_query(state, &query, second) {
                 errors.push(format!(
                     "Error executing scheduled query {}: {error}",
@@ -77,6 +89,11 @@ impl Node {
         for error in errors {
             self.log_status(2, "scheduler.cpp", 113, &error);
         }
+    }
+
+    fn is_too_costly(&self, sql: &str) -> bool {
+        let costly = &self.settings.costly_tables;
+        tables_of(sql).iter().any(|table| costly.contains(table))
     }
 
     fn run_query(&self, state: &mut State, query: &ScheduledQuery, now: i64) -> Result<(), String> {

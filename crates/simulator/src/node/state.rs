@@ -91,6 +91,11 @@ impl State {
         boolean(self.options.get(option), default)
     }
 
+    /// Does osqueryd refuse to run this query for now?
+    pub(super) fn is_denylisted(&self, query: &str, now: i64) -> bool {
+        (self.database.denylist.get(query)).is_some_and(|until| now < *until)
+    }
+
     /// The tables at second `now`.
     pub(super) fn with_host<T>(
         &self,
@@ -105,7 +110,10 @@ impl State {
             now,
             started: self.started,
             booted: self.started - self.booted_before,
-            runs: &|query| self.runs.get(&query.name).copied().unwrap_or_default(),
+            runs: &|query| Runs {
+                denylisted: self.is_denylisted(&query.name, now),
+                ..self.runs.get(&query.name).copied().unwrap_or_default()
+            },
             file_events,
             poison: self.misbehaves(Misbehaviour::Poison),
         })
@@ -211,7 +219,16 @@ impl Node {
         state.runs.clear();
         state.decorations.clear();
         let poison = state.misbehaves(Misbehaviour::Poison);
+        let killer = state.database.executing.take();
+        if let Some(query) = &killer {
+            let until = state.now() + DENYLISTED_FOR;
+            state.database.denylist.insert(query.clone(), until);
+        }
         drop(state);
+        if let Some(query) = killer {
+            let message = format!("Scheduled query may have failed: {query}");
+            self.log_status(1, "config.cpp", 1078, &message);
+        }
         for (line, message) in START_MESSAGES.iter().enumerate() {
             self.log_status(
                 0,
@@ -393,6 +410,9 @@ impl Node {
         act(&mut self.state().database.buffer)
     }
 }
+
+/// Seconds for which a query that ended osqueryd is not run.
+const DENYLISTED_FOR: i64 = 86_400;
 
 const START_MESSAGES: [&str; 20] = [
     "Registry reset: all plugins are loaded",

@@ -26,6 +26,8 @@ pub struct Runs {
     pub last_executed: i64,
     /// Bytes of all its results.
     pub output_size: u64,
+    /// The watchdog ended osqueryd for it.
+    pub denylisted: bool,
 }
 
 /// All that tables are made from.

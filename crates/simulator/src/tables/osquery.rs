@@ -36,7 +36,7 @@ pub(super) fn schedule(host: &Host<'_>) -> Vec<Row> {
             "interval" => query.interval,
             "executions" => runs.executions,
             "last_executed" => runs.last_executed,
-            "denylisted" => 0_i64,
+            "denylisted" => i64::from(runs.denylisted),
             "output_size" => runs.output_size,
             "wall_time" => wall / 1000,
             "wall_time_ms" => wall,
@@ -50,7 +50,10 @@ pub(super) fn schedule(host: &Host<'_>) -> Vec<Row> {
         };
         // The alias still answers today, hidden; before 4.4.0 it was the only name.
         if host.identity.version().denylist_column() == "blacklisted" {
-            row.push(("blacklisted".to_owned(), 0_i64.into()));
+            row.push((
+                "blacklisted".to_owned(),
+                i64::from(runs.denylisted).into(),
+            ));
         }
         row
     };
