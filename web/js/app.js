@@ -46,6 +46,45 @@ function countChosen(form) {
   }
 }
 
+/** Has SQL looked at while it is typed, and says below the field what is wrong and where. Nothing is run or stored. */
+async function lookAtSql(area) {
+  const form = area.form;
+  const out = form.querySelector("[data-sql-said]") ?? document.createElement("span");
+  if (!out.isConnected) {
+    out.className = "form-hint";
+    out.dataset.sqlSaid = "";
+    out.setAttribute("role", "status");
+    area.after(out);
+  }
+  const sql = area.value;
+  if (!sql.trim()) {
+    out.textContent = "";
+    return;
+  }
+  const fields = new URLSearchParams({ sql, what: form.matches("[action='/live-queries']") ? "live" : "" });
+  for (const name of ["csrf", "target", "platform", "node_ids"]) fields.set(name, form.elements[name]?.value ?? "");
+  let said;
+  try {
+    const answer = await fetch("/sql-check", { method: "POST", body: fields, headers: { accept: "application/json" } });
+    if (!answer.ok) return;
+    said = await answer.json();
+  } catch {
+    return;
+  }
+  // Somebody may have typed on meanwhile.
+  if (area.value !== sql) return;
+  const place = said.position ? `Line ${said.position.line}, column ${said.position.column}: ` : "";
+  out.textContent = said.ok ? said.warnings.join(" ") || "osquery understands this." : place + said.problem;
+  out.classList.toggle("bad", !said.ok);
+}
+
+let sqlTimer;
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("textarea[name='sql']")) return;
+  clearTimeout(sqlTimer);
+  sqlTimer = setTimeout(() => lookAtSql(event.target), 400);
+});
+
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-copy], [data-toggle-theme]");
   if (!target) {

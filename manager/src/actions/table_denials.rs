@@ -1,0 +1,252 @@
+//! Denials of tables: what nodes of a target are never asked.
+
+use ostiary_domain::ids::TableDenialId;
+use ostiary_domain::node_config::Parts;
+use ostiary_domain::table_denial::{AUTO_TABLES, TableDenial};
+use ostiary_store::table_denials::{self, DenialRecord};
+use ostiary_store::{Conn, Db, config_parts};
+use serde::Serialize;
+use serde_json::json;
+
+use super::audit::{Change, record};
+use super::sql_check::{SqlKind, SqlUse, check_sql};
+use super::validate::{Check, taken, words};
+use crate::auth::{Admin, Permit};
+use crate::error::{Error, Result};
+use crate::state::App;
+
+const TAKEN: &str = "There is already a denial for this target: change that one.";
+
+/// What is typed about a denial.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DenialDraft {
+    /// Tag expression: the nodes.
+    pub target: String,
+    /// Names with blanks, commas or line breaks between.
+    pub tables: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&DenialRecord> for DenialDraft {
+    fn from(record: &DenialRecord) -> Self {
+        Self {
+            target: record.values.target.clone(),
+            tables: record.values.tables.join("\n"),
+            reason: record.values.reason.clone(),
+        }
+    }
+}
+
+async fn validate(conn: &mut Conn, draft: &DenialDraft) -> Result<TableDenial> {
+    let mut check = Check::default();
+    let target = check.target("target", &draft.target);
+    let mut tables: Vec<String> = words(&check.text("tables", &draft.tables, 20_000))
+        .iter()
+        .map(|table| table.to_lowercase())
+        .collect();
+    tables.sort_unstable();
+    tables.dedup();
+    if tables.is_empty() {
+        check.wrong("tables", "At least one table is needed.");
+    }
+    let reported = table_denials::list_known(conn).await?;
+    let unknown: Vec<&str> = tables
+        .iter()
+        .filter(|table| {
+            *table != AUTO_TABLES
+                && !ostiary_sql_check::is_shipped(table)
+                && !reported.iter().any(|known| known.name == **table)
+        })
+        .map(String::as_str)
+        .collect();
+    if !unknown.is_empty() {
+        let message = format!("There are no such tables: {}.", unknown.join(", "));
+        check.wrong("tables", message);
+    }
+    let reason = check.name("reason", &draft.reason, 500);
+    check.done()?;
+    Ok(TableDenial {
+        target,
+        tables,
+        reason,
+    })
+}
+
+/// Denies tables. What reads them is left out of the configs of these nodes from now on, and not handed to them.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub async fn create(
+    app: &App,
+    permit: &Permit<Admin>,
+    draft: &DenialDraft,
+) -> Result<TableDenialId> {
+    let mut tx = app.db.begin().await?;
+    let values = validate(&mut tx, draft).await?;
+    let id = TableDenialId(ostiary_boot::clock::new_id());
+    look_at_all_sql(app, &mut tx).await?;
+    taken(
+        table_denials::insert(&mut tx, id, &values, app.now()).await,
+        "table_denials_target_key",
+        "target",
+        TAKEN,
+    )?;
+    let change = Change {
+        action: "table_denials.create",
+        kind: "table_denial",
+        id: id.to_string(),
+        name: &values.target,
+        after: Some(json!(values)),
+        ..Change::default()
+    };
+    record(app, &mut tx, permit, change).await?;
+    Db::commit(tx).await?;
+    Ok(id)
+}
+
+/// Changes a denial.
+///
+/// # Errors
+/// [`Error::Invalid`], [`Error::NotFound`].
+pub async fn update(
+    app: &App,
+    permit: &Permit<Admin>,
+    id: TableDenialId,
+    draft: &DenialDraft,
+) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let before = table_denials::find(&mut tx, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+    let values = validate(&mut tx, draft).await?;
+    look_at_all_sql(app, &mut tx).await?;
+    taken(
+        table_denials::update(&mut tx, id, &values, app.now()).await,
+        "table_denials_target_key",
+        "target",
+        TAKEN,
+    )?;
+    let change = Change {
+        action: "table_denials.update",
+        kind: "table_denial",
+        id: id.to_string(),
+        name: &values.target,
+        before: Some(json!(before)),
+        after: Some(json!(values)),
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
+}
+
+/// Deletes a denial: its nodes may be asked everything again, and get what was kept from them.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`] on `confirm`.
+pub async fn delete(
+    app: &App,
+    permit: &Permit<Admin>,
+    id: TableDenialId,
+    confirm: &str,
+) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let found = table_denials::find(&mut tx, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+    super::validate::confirmed(confirm, name_of(&found.values))?;
+    table_denials::delete(&mut tx, id).await?;
+    let change = Change {
+        action: "table_denials.delete",
+        kind: "table_denial",
+        id: id.to_string(),
+        name: &found.values.target,
+        before: Some(json!(found)),
+        ..Change::default()
+    };
+    record(app, &mut tx, permit, change).await?;
+    Ok(Db::commit(tx).await?)
+}
+
+/// What people call a denial: its target.
+#[must_use]
+pub fn name_of(denial: &TableDenial) -> &str {
+    if denial.target.is_empty() {
+        "every node"
+    } else {
+        &denial.target
+    }
+}
+
+/// Finds out which tables the SQL of configs reads that was saved before there was a check. Whether it may be used is not asked: it
+/// is there.
+async fn look_at_all_sql(app: &App, conn: &mut Conn) -> Result<()> {
+    let all = config_parts::load(conn).await?.sql();
+    let known = table_denials::tables_of(conn, &all).await?;
+    for sql in all.iter().filter(|sql| !known.contains_key(*sql)) {
+        let used = SqlUse {
+            what: SqlKind::Query,
+            platform: "",
+            target: "none",
+        };
+        // What does not fit osquery fails on nodes as well, and reads nothing there.
+        if let Err(problem) = check_sql(conn, app, &used, sql).await {
+            tracing::info!(%problem, "SQL of the configs does not fit osquery");
+        }
+    }
+    Ok(())
+}
+
+/// What a denial keeps from its nodes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Withheld {
+    /// The name of the query, pack and query, or decorator.
+    pub name: String,
+    /// The denied tables that it reads.
+    pub tables: Vec<String>,
+}
+
+/// What configs would give to the nodes of a denial, and do not.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn withheld(conn: &mut Conn, denial: &TableDenial) -> Result<Vec<Withheld>> {
+    let parts = config_parts::load(conn).await?;
+    let tables = table_denials::tables_of(conn, &parts.sql()).await?;
+    let denied = |sql: &str| -> Vec<String> {
+        let read = tables.get(sql).map(Vec::as_slice).unwrap_or_default();
+        let denied = read.iter().filter(|table| denial.tables.contains(table));
+        denied.cloned().collect()
+    };
+    let kept = named_sql(&parts).into_iter().filter_map(|(name, sql)| {
+        let tables = denied(sql);
+        (!tables.is_empty()).then_some(Withheld { name, tables })
+    });
+    Ok(kept.collect())
+}
+
+fn named_sql(parts: &Parts) -> Vec<(String, &str)> {
+    let mut named = Vec::new();
+    for pack in &parts.packs {
+        let of_pack = pack.queries.iter();
+        named.extend(
+            of_pack.map(|query| (format!("{}/{}", pack.name, query.name), query.sql.as_str())),
+        );
+        let discovery = pack.discovery.iter();
+        named
+            .extend(discovery.map(|sql| (format!("the discovery of {}", pack.name), sql.as_str())));
+    }
+    named.extend(
+        parts
+            .queries
+            .iter()
+            .map(|query| (query.name.clone(), query.sql.as_str())),
+    );
+    let decorators = parts.decorators.iter();
+    named
+        .extend(decorators.map(|each| (format!("the decorator {}", each.name), each.sql.as_str())));
+    for path in &parts.file_paths {
+        let queries = path.queries.iter();
+        named.extend(queries.map(|sql| (format!("the file path {}", path.category), sql.as_str())));
+    }
+    named
+}
