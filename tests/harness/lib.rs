@@ -5,18 +5,22 @@
 
 mod browser;
 mod fleet;
+mod forms;
 mod rest;
 mod servers;
 pub mod soak;
 mod stored;
+mod verdict;
 mod wire;
 mod world;
 
 pub use browser::run_browser;
 pub use fleet::rule_of;
+pub use forms::{Forms, Page};
 pub use rest::Rest;
 pub use servers::Servers;
 pub use stored::{Stored, StoredExecution, StoredRow, StoredStatus, StoredTask};
+pub use verdict::Verdict;
 pub use wire::{Answer, Exchange, Wire, gzip};
 pub use world::{Program, World, WorldOptions};
 

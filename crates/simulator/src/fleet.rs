@@ -71,6 +71,13 @@ impl Builder {
         self
     }
 
+    /// Tables whose reading by a scheduled query makes the watchdog end osqueryd.
+    #[must_use]
+    pub fn costly_tables(mut self, tables: &[&str]) -> Builder {
+        self.settings.costly_tables = tables.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Also appends the ledger to this file, as JSON lines.
     #[must_use]
     pub fn ledger_file(mut self, path: PathBuf) -> Builder {

@@ -10,5 +10,7 @@ mod changes;
 mod configs;
 mod pages;
 mod rest;
+mod rollouts;
 mod sample;
+mod sections;
 mod world;

@@ -1,0 +1,297 @@
+//! Changes of configs: revisions and the way back, the cut-off guard, previews, roll-outs in stages.
+
+use axum::http::StatusCode;
+
+use super::world::{Answer, Browser, World};
+
+/// The values of the field `cut_off` that a form asks to be confirmed.
+fn digest(answer: &Answer) -> String {
+    let (_, rest) = answer
+        .body
+        .split_once("name=\"cut_off\" value=\"")
+        .unwrap_or_else(|| panic!("nothing is asked: {}", answer.body));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+async fn nodes(world: &World, count: usize) {
+    world
+        .test_db
+        .execute(&format!(
+            "INSERT INTO nodes (id, host_identifier, hostname, platform, osquery_version, enrolled_at, first_enrolled_at)
+             SELECT gen_random_uuid(), 'host-' || n, 'host-' || n, 'linux', '5.23.1', now(), now() FROM generate_series(1, {count}) n;
+             INSERT INTO node_checkins (node_id, last_seen_at) SELECT id, now() FROM nodes;"
+        ))
+        .await;
+}
+
+async fn number(world: &World, sql: &str) -> i64 {
+    let sql = format!("SELECT coalesce(({sql}), 0)::text");
+    world.test_db.texts(&sql).await[0].parse().unwrap()
+}
+
+async fn add_option(
+    browser: &mut Browser<'_>,
+    name: &str,
+    value: &str,
+    more: &[(&str, &str)],
+) -> Answer {
+    let mut fields = vec![("name", name), ("value", value)];
+    fields.extend(more);
+    browser.post("/options", &fields).await
+}
+
+#[tokio::test]
+async fn every_change_makes_a_revision_and_one_click_returns_to_it() {
+    let world = World::new().await;
+    nodes(&world, 2).await;
+    let mut browser = world.browser_as("editor").await;
+    let pack = [("name", "it"), ("enabled", "on")];
+    assert_eq!(
+        browser.post("/packs", &pack).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let id = world
+        .test_db
+        .texts("SELECT id::text FROM packs WHERE name = 'it'")
+        .await
+        .concat();
+    let edit = format!("/packs/{id}");
+    let changed = [("name", "it"), ("target", "prod"), ("enabled", "on")];
+    for _ in 0..2 {
+        // The second time nothing changes, so it makes no revision.
+        let answer = browser.post(&edit, &changed).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    }
+    let delete = format!("/packs/{id}/delete");
+    browser.post(&delete, &[("confirm", "it")]).await;
+    let what =
+        "SELECT number || ' ' || user_name || ' ' || what FROM config_revisions ORDER BY number";
+    assert_eq!(
+        world.test_db.texts(what).await,
+        [
+            "1 Ostiary As it was when Ostiary began to keep revisions",
+            "2 editor Made the pack it",
+            "3 editor Changed the pack it",
+            "4 editor Deleted the pack it"
+        ]
+    );
+    let list = browser.get("/revisions").await;
+    assert!(list.body.contains("Deleted the pack it"), "{}", list.body);
+    let page = browser.get("/revisions/3").await;
+    assert!(page.body.contains("<ins>prod</ins>"), "{}", page.body);
+    let answer = browser.post("/revisions/3/return", &[]).await;
+    assert_eq!(answer.location, "/revisions/5", "{}", answer.body);
+    let back = world
+        .test_db
+        .texts("SELECT id || ' ' || target FROM packs WHERE name = 'it'")
+        .await;
+    assert_eq!(back, [format!("{id} prod")]);
+    let audited = "SELECT count(*) FROM audit_entries WHERE action = 'revisions.return'";
+    assert_eq!(number(&world, audited).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_could_cut_nodes_off_is_named_and_confirmed() {
+    let world = World::new().await;
+    nodes(&world, 3).await;
+    let mut browser = world.browser_as("editor").await;
+    let asked = add_option(&mut browser, "distributed_interval", "0", &[]).await;
+    assert_eq!(asked.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(asked.body.contains("on 3 nodes"), "{}", asked.body);
+    assert!(!asked.body.contains("cut_off_typed"));
+    let confirmed = [("cut_off", &*digest(&asked))];
+    let answer = add_option(&mut browser, "distributed_interval", "0", &confirmed).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    // What is worse must be typed, and what was confirmed before confirms nothing else.
+    let other = add_option(&mut browser, "logger_tls_endpoint", "/nowhere", &confirmed).await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let digest = digest(&other);
+    let only_checked = [("cut_off", digest.as_str())];
+    let again = add_option(
+        &mut browser,
+        "logger_tls_endpoint",
+        "/nowhere",
+        &only_checked,
+    )
+    .await;
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let typed = [
+        ("cut_off", digest.as_str()),
+        ("cut_off_typed", "logger_tls_endpoint"),
+    ];
+    let answer = add_option(&mut browser, "logger_tls_endpoint", "/nowhere", &typed).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    // A way back that cuts off is asked about, too; this one does not.
+    let answer = browser.post("/revisions/1/return", &[]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    assert_eq!(number(&world, "SELECT count(*) FROM options").await, 0);
+    let answer = browser.post("/revisions/3/return", &[]).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(answer.body.contains("logger_tls_endpoint"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_preview_says_how_many_nodes_get_another_config_and_saves_nothing() {
+    let world = World::new().await;
+    nodes(&world, 3).await;
+    let mut browser = world.browser_as("editor").await;
+    let answer = add_option(
+        &mut browser,
+        "read_max",
+        "1000",
+        &[("preview", "on"), ("saving", "stages")],
+    )
+    .await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer
+            .body
+            .contains("3 of 3 nodes would get another config"),
+        "{}",
+        answer.body
+    );
+    assert!(
+        answer.body.contains("value=\"stages\" checked"),
+        "the choice stays"
+    );
+    assert!(
+        answer.body.contains("value=\"1000\""),
+        "what was typed stays"
+    );
+    let nobody = [("preview", "on"), ("target", "lab")];
+    let answer = add_option(&mut browser, "read_max", "1000", &nobody).await;
+    assert!(
+        answer.body.contains("None of the 3 nodes"),
+        "{}",
+        answer.body
+    );
+    assert_eq!(number(&world, "SELECT count(*) FROM options").await, 0);
+    assert_eq!(
+        number(&world, "SELECT count(*) FROM config_revisions").await,
+        0
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_change_in_stages_reaches_one_node_first_and_the_next_change_joins_it() {
+    let world = World::new().await;
+    nodes(&world, 20).await;
+    let mut browser = world.browser_as("editor").await;
+    let stages = [("saving", "stages")];
+    add_option(&mut browser, "read_max", "1000", &stages).await;
+    let rollout = world
+        .test_db
+        .texts("SELECT id || ' ' || state || ' ' || base_revision || ' ' || revision || ' ' || stage FROM rollouts")
+        .await;
+    assert_eq!(rollout.len(), 1);
+    let (id, rest) = rollout[0].split_once(' ').unwrap();
+    assert_eq!(rest, "running 1 2 0");
+    let counted = "SELECT count(*) FROM rollout_nodes WHERE counted AND stage = 0";
+    assert_eq!(number(&world, counted).await, 1);
+    let page = browser.get(&format!("/rollouts/{id}")).await;
+    assert!(
+        page.body.contains("20, of which 19 still have"),
+        "{}",
+        page.body
+    );
+    let form = browser.get("/options/new").await;
+    assert!(form.body.contains("this change joins it"), "{}", form.body);
+    add_option(&mut browser, "events_max", "60000", &[("saving", "once")]).await;
+    assert_eq!(
+        number(&world, "SELECT count(*) FROM rollouts WHERE revision = 3").await,
+        1
+    );
+    assert_eq!(number(&world, counted).await, 1);
+    // Of the node inside the page says so, of another that it waits.
+    let inside = world
+        .test_db
+        .texts("SELECT node_id::text FROM rollout_nodes")
+        .await
+        .concat();
+    let outside = world
+        .test_db
+        .texts(&format!(
+            "SELECT id::text FROM nodes WHERE id <> '{inside}' LIMIT 1"
+        ))
+        .await
+        .concat();
+    let page = browser.get(&format!("/nodes/{inside}/config")).await;
+    assert!(page.body.contains("This node is inside"), "{}", page.body);
+    assert!(
+        page.body.contains("&quot;read_max&quot;: 1000"),
+        "{}",
+        page.body
+    );
+    let page = browser.get(&format!("/nodes/{outside}/config")).await;
+    assert!(page.body.contains("This node is outside"), "{}", page.body);
+    assert!(
+        !page.body.contains("&quot;read_max&quot;: 1000"),
+        "{}",
+        page.body
+    );
+    // Taken back by one click, all is as before, and over.
+    let answer = browser.post(&format!("/rollouts/{id}/return"), &[]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    assert_eq!(number(&world, "SELECT count(*) FROM options").await, 0);
+    let over = "SELECT count(*) FROM rollouts WHERE state = 'returned' AND ended_at IS NOT NULL";
+    assert_eq!(number(&world, over).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_halted_roll_out_can_go_on_or_be_given_to_all() {
+    let world = World::new().await;
+    nodes(&world, 20).await;
+    let mut browser = world.browser_as("editor").await;
+    add_option(&mut browser, "read_max", "1000", &[("saving", "stages")]).await;
+    let id = world
+        .test_db
+        .texts("SELECT id::text FROM rollouts")
+        .await
+        .concat();
+    world
+        .test_db
+        .execute(
+            "UPDATE rollouts SET state = 'halted', reason = 'host-1: it denylisted the query <b>'",
+        )
+        .await;
+    let page = browser.get(&format!("/rollouts/{id}")).await;
+    assert!(
+        page.body.contains("it denylisted the query &lt;b&gt;"),
+        "{}",
+        page.body
+    );
+    browser.post(&format!("/rollouts/{id}/resume"), &[]).await;
+    assert_eq!(
+        number(
+            &world,
+            "SELECT count(*) FROM rollouts WHERE state = 'running'"
+        )
+        .await,
+        1
+    );
+    browser.post(&format!("/rollouts/{id}/finish"), &[]).await;
+    assert_eq!(
+        number(
+            &world,
+            "SELECT count(*) FROM rollouts WHERE state = 'finished'"
+        )
+        .await,
+        1
+    );
+    let again = browser.post(&format!("/rollouts/{id}/finish"), &[]).await;
+    assert_eq!(again.status, StatusCode::SEE_OTHER);
+    let page = browser.get(&format!("/rollouts/{id}")).await;
+    assert!(
+        page.body.contains("This roll-out is over."),
+        "{}",
+        page.body
+    );
+    let steps =
+        "SELECT count(*) FROM audit_entries WHERE action IN ('rollouts.resume', 'rollouts.finish')";
+    assert_eq!(number(&world, steps).await, 2);
+    world.end().await;
+}
