@@ -125,6 +125,14 @@ impl World {
     /// # Panics
     /// The manager does not answer.
     pub async fn verdict(&self, fleet: &Fleet) -> Verdict {
+        self.verdict_since(fleet, 0).await
+    }
+
+    /// The same without the first lines of the ledger, so many that were deleted before some moment.
+    ///
+    /// # Panics
+    /// The manager does not answer.
+    pub async fn verdict_since(&self, fleet: &Fleet, mark: usize) -> Verdict {
         let url = format!("http://{}", self.manager);
         let manager = Manager::new(&url, &self.api_token).expect("it is a URL");
         let mut stored = manager.stored_lines().await.expect("the manager answers");
@@ -139,7 +147,7 @@ impl World {
         };
         Verdict::compare(
             fleet.totals().lines_sent,
-            &fleet.ledger().lines(),
+            &fleet.ledger().lines()[mark..],
             stored,
             scope,
         )

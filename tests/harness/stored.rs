@@ -227,6 +227,10 @@ impl World {
             node_ids: nodes,
             created_by: None,
             expires_at: self.now() + TimeDelta::hours(1),
+            discovery: None,
+            tables: &[],
+            columns: &[],
+            purpose: "",
         };
         let mut conn = self.db.db.acquire().await.expect("Postgres answers");
         live_queries::insert(&mut conn, &query, self.now())

@@ -373,6 +373,54 @@ impl World {
             .unwrap_or_else(|error| panic!("{arguments:?}: {error:#}"))
     }
 
+    /// Runs `ostiary-manager` with these arguments as the owner of the database.
+    ///
+    /// # Errors
+    /// It fails; what it said.
+    pub async fn owner_command(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = vec![binary("manager")];
+        command.extend(arguments.iter().map(ToString::to_string));
+        let log = self.folder.join("commands.log");
+        let mut recipe = Recipe::new("ostiary-manager", command, &log);
+        recipe.env = self.settings.clone();
+        recipe
+            .env
+            .push(("OSTIARY_DATABASE__URL".into(), self.db.url(None)));
+        recipe.run("").await.map_err(|error| format!("{error:#}"))
+    }
+
+    /// The present rows of a node by query: what is kept of its latest sets, values as text.
+    ///
+    /// # Panics
+    /// Postgres fails, or rows cannot be read back.
+    pub async fn present_rows(&self, hostname: &str) -> BTreeMap<String, Vec<BTreeMap<String, String>>> {
+        let mut conn = self.db.db.acquire().await.expect("Postgres answers");
+        let sql = format!(
+            "SELECT n.id || ' ' || q.id || ' ' || q.name FROM present_rows p JOIN nodes n ON n.id = p.node_id \
+             JOIN query_names q ON q.id = p.query_name_id WHERE n.hostname = '{hostname}'"
+        );
+        let mut names = BTreeMap::new();
+        let mut pairs = Vec::new();
+        for line in self.db.texts(&sql).await {
+            let mut words = line.splitn(3, ' ');
+            let node: uuid::Uuid = words.next().and_then(|id| id.parse().ok()).expect("an id");
+            let query: i32 = words.next().and_then(|id| id.parse().ok()).expect("a number");
+            names.insert(query, words.next().unwrap_or_default().to_owned());
+            pairs.push((node.into(), query));
+        }
+        let found = ostiary_store::present_rows::find(&mut conn, &pairs).await;
+        let mut rows = BTreeMap::new();
+        for stored in found.expect("rows can be read") {
+            let own = stored.present.rows.iter();
+            let mut own: Vec<BTreeMap<String, String>> = own
+                .map(|row| serde_json::from_str(row).expect("a row is an object"))
+                .collect();
+            own.sort();
+            rows.insert(names[&stored.query_name_id].clone(), own);
+        }
+        rows
+    }
+
     fn worker_address(&self) -> SocketAddr {
         let setting = self
             .settings

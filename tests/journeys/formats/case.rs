@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use ostiary_tests::{StoredExecution, StoredStatus, StoredTask};
+use ostiary_tests::{StoredExecution, StoredStatus, StoredTask, Verdict};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -22,6 +22,9 @@ pub(super) struct Case {
     /// Does its node enroll before it begins?
     #[serde(default = "yes")]
     pub(super) enrolled: bool,
+    /// Settings of the programs for this case, `"API__ENROLL_SECRET_NAME": "password"`.
+    #[serde(default)]
+    pub(super) settings: BTreeMap<String, String>,
     /// Live queries that its node is asked before it begins: SQL by a name.
     #[serde(default)]
     pub(super) live_queries: BTreeMap<String, String>,
@@ -50,8 +53,80 @@ pub(super) struct Post {
     pub(super) headers: BTreeMap<String, String>,
     /// Is it compressed?
     #[serde(default)]
-    pub(super) gzip: bool,
+    pub(super) gzip: Gzip,
+    /// Another `User-Agent` than that of the version.
+    pub(super) user_agent: Option<String>,
+    /// Another `Content-Type` than JSON; none if empty.
+    pub(super) content_type: Option<String>,
+    /// How it is sent.
+    #[serde(default)]
+    pub(super) how: How,
     pub(super) answer: Expected,
+    /// What a client of that version makes of the answer.
+    pub(super) verdict: Verdict,
+}
+
+/// Whether and how well a body is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "GzipWord")]
+pub(super) enum Gzip {
+    #[default]
+    No,
+    Yes,
+    /// The last bytes are missing.
+    Truncated,
+    /// A byte in the middle is another.
+    Corrupt,
+    /// It says so, and is not.
+    Claimed,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GzipWord {
+    Flag(bool),
+    Damage(Damage),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Damage {
+    Truncated,
+    Corrupt,
+    Claimed,
+}
+
+impl From<GzipWord> for Gzip {
+    fn from(word: GzipWord) -> Self {
+        match word {
+            GzipWord::Flag(false) => Self::No,
+            GzipWord::Flag(true) => Self::Yes,
+            GzipWord::Damage(Damage::Truncated) => Self::Truncated,
+            GzipWord::Damage(Damage::Corrupt) => Self::Corrupt,
+            GzipWord::Damage(Damage::Claimed) => Self::Claimed,
+        }
+    }
+}
+
+/// How a request is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum How {
+    /// On a connection of its own, which the client closes without a word of TLS (`close_notify`) when it has its answer.
+    #[default]
+    Alone,
+    /// Likewise, with that word.
+    Politely,
+    /// On the connection of the post before, if that is still open.
+    Kept,
+    /// Two at once, each on a connection of its own.
+    Twice,
+    /// Cut off in the middle of the body.
+    Cut,
+    /// The body in so many pieces, one every half second.
+    Drip(u32),
+    /// The server's name is given as this host's IP address.
+    IpName,
 }
 
 /// What the client must be answered.
@@ -59,21 +134,31 @@ pub(super) struct Post {
 #[serde(untagged)]
 pub(super) enum Expected {
     /// In short.
-    Verdict(Verdict),
+    Short(Short),
     /// To the letter.
     Exactly(Map<String, Value>),
 }
 
 /// Answers that differ from node to node.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(super) enum Short {
     /// A key, and nothing that a keyed endpoint would take for a failure.
     NodeKey,
     /// No key: refused, as `/enroll` refuses.
     NoKey,
     /// A config document.
     Config,
+    /// A session for a carve.
+    Session,
+    /// No session, whatever else.
+    NoSession,
+    /// An `error` in our own words.
+    Error,
+    /// Nothing that a carver could take for JSON.
+    NotJson,
+    /// Nothing at all; the connection is closed.
+    Closed,
 }
 
 /// What must be stored: exactly this.
@@ -88,6 +173,14 @@ pub(super) struct Then {
     pub(super) nodes: Option<Vec<Map<String, Value>>>,
     /// Answers by the names of live queries.
     pub(super) tasks: BTreeMap<String, StoredTask>,
+    /// How many rows there are by query, where to list them would be too long; these are not among `executions`.
+    pub(super) rows: BTreeMap<String, usize>,
+    /// Likewise for live queries.
+    pub(super) task_rows: BTreeMap<String, usize>,
+    /// By how much the api's memory may grow meanwhile, in MiB.
+    pub(super) api_memory_mib: Option<usize>,
+    /// What is stored of carves, by the id that the node gave it; null if there must be none.
+    pub(super) carves: BTreeMap<String, Option<Map<String, Value>>>,
 }
 
 fn yes() -> bool {
@@ -138,7 +231,7 @@ impl Case {
 impl Post {
     pub(super) fn body(&self, words: &Words) -> Vec<u8> {
         let bytes = match (&self.json, &self.text, &self.base64) {
-            (Some(json), None, None) => json.to_string().into_bytes(),
+            (Some(json), None, None) => expand(json).to_string().into_bytes(),
             (None, Some(pieces), None) => pieces.concat().into_bytes(),
             (None, None, Some(base64)) => base64::prelude::BASE64_STANDARD.decode(base64).unwrap(),
             _ => panic!("a post has exactly one of json, text and base64"),
@@ -147,8 +240,45 @@ impl Post {
     }
 }
 
+/// In a list `{"{{repeat 3}}": x}` stands for x three times, with `{{n}}` in its texts counting from 0.
+fn expand(json: &Value) -> Value {
+    match json {
+        Value::Array(items) => {
+            let mut expanded = Vec::with_capacity(items.len());
+            for item in items {
+                match repeated(item) {
+                    Some((times, item)) => {
+                        let text = item.to_string();
+                        expanded.extend((0..times).map(|n| {
+                            serde_json::from_str::<Value>(&text.replace("{{n}}", &n.to_string()))
+                                .unwrap()
+                        }));
+                    }
+                    None => expanded.push(expand(item)),
+                }
+            }
+            Value::Array(expanded)
+        }
+        Value::Object(members) => Value::Object(
+            members
+                .iter()
+                .map(|(name, value)| (name.clone(), expand(value)))
+                .collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+fn repeated(item: &Value) -> Option<(usize, &Value)> {
+    let members = item.as_object().filter(|members| members.len() == 1)?;
+    let (name, value) = members.iter().next()?;
+    let times = name.strip_prefix("{{repeat ")?.strip_suffix("}}")?;
+    Some((times.parse().unwrap(), value))
+}
+
 /// What stands for what in a case: `{{secret}}`, `{{host}}` (a host name), `{{uuid}}` (of the hardware), `{{node_key}}` (the latest),
-/// `{{node_key.2}}` (the second one given out) and `{{live.name}}` (the id of a live query).
+/// `{{node_key.2}}` (the second one given out), `{{session}}` (of the latest carve) and `{{live.name}}` (the id of a live query).
+/// `{{fill 1000}}` is a text of so many bytes.
 #[derive(Debug, Default)]
 pub(super) struct Words(BTreeMap<String, String>);
 
@@ -172,6 +302,10 @@ impl Words {
         self.0
             .get(name)
             .unwrap_or_else(|| panic!("{{{{{name}}}}} stands for nothing"))
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.into(), value.into());
     }
 
     pub(super) fn add_key(&mut self, key: &str) {
@@ -198,10 +332,11 @@ impl Words {
         {
             let end = start + find(&rest[start..], b"}}").expect("what opens closes");
             filled.extend_from_slice(&rest[..start]);
-            filled.extend_from_slice(
-                self.get(std::str::from_utf8(&rest[start + 2..end]).unwrap())
-                    .as_bytes(),
-            );
+            let word = std::str::from_utf8(&rest[start + 2..end]).unwrap();
+            match word.strip_prefix("fill ") {
+                Some(bytes) => filled.resize(filled.len() + bytes.parse::<usize>().unwrap(), b'x'),
+                None => filled.extend_from_slice(self.get(word).as_bytes()),
+            }
             rest = &rest[end + 2..];
         }
         filled.extend_from_slice(rest);
@@ -209,10 +344,16 @@ impl Words {
     }
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
+fn find(bytes: &[u8], wanted: &[u8; 2]) -> Option<usize> {
+    // A case may be a hundred million bytes long.
+    let mut from = 0;
+    loop {
+        from += bytes[from..].iter().position(|byte| *byte == wanted[0])?;
+        if bytes.get(from + 1) == Some(&wanted[1]) {
+            return Some(from);
+        }
+        from += 1;
+    }
 }
 
 fn root() -> PathBuf {
