@@ -16,3 +16,7 @@ CREATE TABLE uploads (
 CREATE INDEX uploads_user_id_idx ON uploads (user_id, created_at);
 
 GRANT SELECT, INSERT, DELETE ON uploads TO ostiary_manager;
+
+-- A node that came with its key from another manager has no platform until its first results; targets ask for it.
+CREATE TRIGGER nodes_platform_bump AFTER UPDATE OF platform ON nodes
+    FOR EACH ROW WHEN (OLD.platform = '' AND NEW.platform <> '') EXECUTE FUNCTION bump_generation('node_keys');

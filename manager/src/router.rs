@@ -45,10 +45,15 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/findings", get(rest::findings::list))
         .route("/findings/{id}", get(rest::findings::show))
         .route("/deliveries", get(rest::deliveries::list))
+        .route("/carves", get(rest::carves::list))
+        .route("/carves/{id}", get(rest::carves::show))
+        .route("/carves/{id}/archive", get(pages::carves::archive))
         .route("/unreadable", get(rest::unreadable::list))
         .route("/unreadable/export", get(pages::unreadable::export))
         .route("/unreadable/{id}/data", get(pages::unreadable::data))
         .route("/resync", post(rest::resync::resync))
+        .route("/certificates", get(rest::certificates::show))
+        .route("/certificates/{id}/nodes", get(rest::certificates::nodes))
         .route(
             "/live-queries",
             get(rest::live_queries::list).post(rest::live_queries::create),
@@ -147,6 +152,13 @@ fn node_routes() -> Router<App> {
         .route("/nodes/{id}/status-logs", get(pages::nodes::status_logs))
         .route("/nodes/{id}/live-queries", get(pages::nodes::live_queries))
         .route("/nodes/{id}/config", get(pages::nodes::config))
+        .route(
+            "/nodes/{id}/carves",
+            get(pages::carves::of_node).post(pages::carves::collect),
+        )
+        .route("/carves", get(pages::carves::list))
+        .route("/carves/{id}", get(pages::carves::show))
+        .route("/carves/{id}/archive", get(pages::carves::archive))
         .route("/nodes/{id}/name", post(pages::nodes::rename))
         .route("/nodes/{id}/tags", post(pages::nodes::tag))
         .route("/nodes/{id}/disable", post(pages::nodes::disable))
@@ -176,7 +188,19 @@ fn node_routes() -> Router<App> {
         .route("/enroll/key-header", get(pages::enroll_secrets::key_header))
         .route("/enroll/secrets/{id}/revoke", post(pages::enroll::revoke))
         .route("/enroll/secrets/{id}/reveal", post(pages::enroll::reveal))
+        .route(
+            "/enroll/node-keys",
+            get(pages::node_keys::form).post(pages::node_keys::upload),
+        )
+        .route("/enroll/node-keys/{upload}", get(pages::node_keys::report))
+        .route(
+            "/enroll/node-keys/{upload}/apply",
+            post(pages::node_keys::apply),
+        )
         .route("/enroll/ca.pem", get(pages::enroll::ca_certificate))
+        .route("/certificates", get(pages::certificates::show))
+        .route("/certificates/{id}/nodes", get(pages::certificates::nodes))
+        .route("/certificates/{id}/nodes.csv", get(pages::certificates::csv))
         .route("/enroll/new-nodes", get(pages::enroll::new_nodes))
         .route("/unreadable", get(pages::unreadable::list))
         .route("/unreadable/export", get(pages::unreadable::export))

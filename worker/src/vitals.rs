@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::log::{Execution, Kind};
+use ostiary_domain::node::platform_of;
 use ostiary_domain::osquery::Columns;
 use ostiary_store::reporting_nodes::ReportingNode;
 use ostiary_store::vitals::Vitals;
@@ -34,6 +35,9 @@ impl Brought {
                 vitals.osquery_version = text(row, "version");
                 vitals.config_hash = text(row, "config_hash");
                 vitals.instance_id = text(row, "instance_id");
+                vitals.platform = text(row, "build_platform")
+                    .map(|platform| platform_of("", &platform, &platform))
+                    .or(vitals.platform.take());
             }
             "system_info" => {
                 vitals.hostname = text(row, "hostname");
@@ -43,6 +47,9 @@ impl Brought {
             "os_version" => {
                 vitals.os_name = text(row, "name");
                 vitals.os_version = text(row, "version");
+                vitals.platform = (vitals.platform.take()).or_else(|| {
+                    text(row, "platform").map(|platform| platform_of("", "", &platform))
+                });
             }
             "uptime" => {}
             "osquery_schedule" => {

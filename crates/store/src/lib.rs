@@ -22,6 +22,7 @@ pub mod decorators;
 pub mod deliveries;
 pub mod delivery_lists;
 pub mod destinations;
+pub mod doorman;
 pub mod enroll_secrets;
 pub mod enrollment;
 mod error;

@@ -28,6 +28,8 @@ pub struct Vitals {
     pub os_name: Option<String>,
     /// `os_version.version`.
     pub os_version: Option<String>,
+    /// The build platform, for a node that never told it: one that came with its key from another manager.
+    pub platform: Option<String>,
 }
 
 /// Brings a node up to date.
@@ -45,7 +47,8 @@ pub async fn update(conn: &mut Conn, node: NodeId, vitals: &Vitals) -> Result<()
             hardware_serial = coalesce($7, hardware_serial),
             hardware_model = coalesce($8, hardware_model),
             os_name = coalesce($9, os_name),
-            os_version = coalesce($10, os_version)
+            os_version = coalesce($10, os_version),
+            platform = CASE platform WHEN '' THEN coalesce($11, '') ELSE platform END
         WHERE id = $1
         "#,
         node.0,
@@ -57,7 +60,8 @@ pub async fn update(conn: &mut Conn, node: NodeId, vitals: &Vitals) -> Result<()
         vitals.hardware_serial,
         vitals.hardware_model,
         vitals.os_name,
-        vitals.os_version
+        vitals.os_version,
+        vitals.platform
     )
     .execute(conn)
     .await?;

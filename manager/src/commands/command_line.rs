@@ -10,7 +10,7 @@ use ostiary_boot::{shutdown, telemetry, tls};
 use ostiary_store::{Db, Options};
 use serde::Deserialize;
 
-use super::seed;
+use super::{backup, moving, seed};
 use crate::settings::Settings;
 use crate::state::App;
 use crate::views::Views;
@@ -36,6 +36,10 @@ enum Command {
     Migrate,
     /// Compile every template and say whether one is broken.
     CheckTemplates,
+    #[command(flatten)]
+    Backup(backup::Command),
+    #[command(flatten)]
+    Moving(moving::Command),
     #[command(flatten)]
     Seed(seed::Command),
 }
@@ -67,15 +71,27 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("{count} templates compile");
             Ok(())
         }
+        Command::Backup(command) => command.run(&arguments.settings).await,
+        Command::Moving(command) => {
+            let app = app(&arguments.settings)?;
+            let done = command.run(&app).await;
+            app.db.close().await;
+            done
+        }
         Command::Seed(command) => {
-            let settings: Settings = load(&arguments.settings)?;
-            let db = Db::prepare(&settings.database, "ostiary-manager command")?;
-            let app = App::new(db, settings, Arc::new(SystemClock));
+            let app = app(&arguments.settings)?;
             let done = command.run(&app).await;
             app.db.close().await;
             done
         }
     }
+}
+
+/// What commands work with, as the pages do.
+fn app(arguments: &SettingsArgs) -> anyhow::Result<App> {
+    let settings: Settings = load(arguments)?;
+    let db = Db::prepare(&settings.database, "ostiary-manager command")?;
+    Ok(App::new(db, settings, Arc::new(SystemClock)))
 }
 
 /// Migrating needs no keys and must not wait for them.

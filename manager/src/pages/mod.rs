@@ -3,6 +3,8 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod carves;
+pub(crate) mod certificates;
 pub(crate) mod config_import;
 pub(crate) mod decorators;
 pub(crate) mod destinations;
@@ -16,6 +18,7 @@ pub(crate) mod findings;
 pub(crate) mod identity;
 pub(crate) mod live_queries;
 pub(crate) mod live_query_view;
+pub(crate) mod node_keys;
 pub(crate) mod nodes;
 pub(crate) mod options;
 pub(crate) mod overview;

@@ -13,9 +13,10 @@ mod sql;
 mod wanted;
 
 pub(super) use carry_out::carry_out;
-pub(super) use compare::{Current, compare};
+pub(super) use compare::{Steps, compare};
 pub use import::{
     Import, ImportDraft, UploadedFile, apply, apply_kept, dry_run, keep, kept, report_of_kept,
 };
 pub use report::{Action, FieldChange, Note, Report, Step};
-pub(super) use wanted::{Wanted, WantedPack};
+pub(super) use sql::check as check_sql_of;
+pub(super) use wanted::Wanted;

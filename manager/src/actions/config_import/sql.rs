@@ -11,7 +11,7 @@ use crate::actions::sql_check::{SqlKind, SqlUse, check_sql};
 use crate::state::App;
 
 /// Switches off what has unsound SQL, and says so.
-pub(super) async fn check(app: &App, conn: &mut Conn, wanted: &mut Wanted) {
+pub(crate) async fn check(app: &App, conn: &mut Conn, wanted: &mut Wanted) {
     let mut checking = Checking {
         app,
         conn,

@@ -1,0 +1,196 @@
+//! Commands for moving in and for configs in files. Each shows what it would do; with `--apply` it does exactly that.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+
+use super::seed::explain;
+use crate::actions::config_change::Saving;
+use crate::actions::config_export;
+use crate::actions::config_import::{self, Import, ImportDraft, Report, UploadedFile};
+use crate::actions::takeover::{self, DoormanImport, KeyFile};
+use crate::auth::{Admin, Edit, Permit, View};
+use crate::state::App;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Import osquery's .conf and pack files or Fleet's YAML.
+    ImportConfig(ImportConfig),
+    /// Print a config or a pack as a file that osqueryd reads.
+    ExportConfig(ExportConfig),
+    /// Take over a Doorman's database: nodes with their keys, tags, packs, queries, file paths, rules, users.
+    ImportDoorman(ImportDoorman),
+    /// Take over node keys of another manager from CSV: host_identifier, node_key, and if known hardware_uuid, hardware_serial,
+    /// hostname, platform, tags.
+    ImportNodeKeys(ImportNodeKeys),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportConfig {
+    /// The files.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Tag expression: which nodes get it; all without.
+    #[arg(long, default_value = "")]
+    target: String,
+    /// For a single pack file; its file name without.
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Remove what this target has and the files do not.
+    #[arg(long)]
+    replace: bool,
+    /// Do it, rather than only say what would be done.
+    #[arg(long)]
+    apply: bool,
+    /// Confirm options that could cut nodes off, by the word that was asked for.
+    #[arg(long, default_value = "")]
+    confirm: String,
+    /// What was typed to confirm what is worse.
+    #[arg(long, default_value = "")]
+    confirm_typed: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportConfig {
+    /// Only this pack.
+    #[arg(long, conflicts_with = "target")]
+    pack: Option<String>,
+    /// Tag expression: what has exactly this target. Without: what every node gets.
+    #[arg(long, default_value = "")]
+    target: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportDoorman {
+    /// Doorman's Postgres, as in SQLALCHEMY_DATABASE_URI. It is only read.
+    #[arg(long, env = "DOORMAN_DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// Do it, rather than only say what would be done.
+    #[arg(long)]
+    apply: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportNodeKeys {
+    /// The CSV file. Delete it afterwards: who has a key is that node.
+    file: PathBuf,
+    /// Do it, rather than only say what would be done.
+    #[arg(long)]
+    apply: bool,
+}
+
+impl Command {
+    pub(super) async fn run(self, app: &App) -> anyhow::Result<()> {
+        match self {
+            Self::ImportConfig(arguments) => import_config(app, arguments).await,
+            Self::ExportConfig(arguments) => export_config(app, arguments).await,
+            Self::ImportDoorman(arguments) => import_doorman(app, arguments).await,
+            Self::ImportNodeKeys(arguments) => import_node_keys(app, arguments).await,
+        }
+    }
+}
+
+fn tell(report: &Report, applied: bool) {
+    print!("{}", report.as_text());
+    println!(
+        "{}",
+        if applied {
+            "Done."
+        } else {
+            "Nothing was done; --apply does this."
+        }
+    );
+}
+
+async fn import_config(app: &App, arguments: ImportConfig) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for path in &arguments.files {
+        let bytes = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
+        files.push(UploadedFile {
+            name: path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        });
+    }
+    let draft = ImportDraft {
+        files,
+        name: arguments.name,
+        target: arguments.target,
+        replace: arguments.replace,
+    };
+    let permit = Permit::<Edit>::for_command();
+    let import = Import::read(&draft).map_err(explain)?;
+    let shown = config_import::dry_run(app, &permit, &import)
+        .await
+        .map_err(explain)?;
+    if arguments.apply && !shown.is_empty() {
+        let saving = Saving {
+            confirmed: arguments.confirm,
+            typed: arguments.confirm_typed,
+            ..Saving::at_once()
+        };
+        config_import::apply(app, &permit, &import, &shown.digest, &saving)
+            .await
+            .map_err(explain)?;
+    }
+    tell(&shown, arguments.apply);
+    Ok(())
+}
+
+async fn export_config(app: &App, arguments: ExportConfig) -> anyhow::Result<()> {
+    let permit = Permit::<View>::for_command();
+    let file = match &arguments.pack {
+        Some(name) => config_export::pack_named(app, &permit, name).await,
+        None => config_export::config(app, &permit, &arguments.target).await,
+    };
+    print!("{}", file.map_err(explain)?.text);
+    Ok(())
+}
+
+async fn import_doorman(app: &App, arguments: ImportDoorman) -> anyhow::Result<()> {
+    // SQLAlchemy also says postgresql+psycopg2://.
+    let url = match arguments.database_url.split_once("://") {
+        Some((scheme, rest)) if scheme.starts_with("postgres") => format!("postgres://{rest}"),
+        _ => bail!("--database-url is no URL of a Postgres"),
+    };
+    let import = DoormanImport::read(&url)
+        .await
+        .context("this is no Doorman's database, or it cannot be read")?;
+    let permit = Permit::<Admin>::for_command();
+    let shown = takeover::plan_doorman(app, &permit, &import)
+        .await
+        .map_err(explain)?;
+    if arguments.apply && !shown.is_empty() {
+        takeover::apply_doorman(app, &permit, &import, &shown.digest)
+            .await
+            .map_err(explain)?;
+    }
+    tell(&shown, arguments.apply);
+    if !arguments.apply {
+        println!(
+            "Enroll secrets stand in Doorman's settings, not in its database: `create-enroll-secret --secret-stdin` takes them over.\n\
+             After the move, have all nodes send everything again: their differences do not add up here otherwise (page Options)."
+        );
+    }
+    Ok(())
+}
+
+async fn import_node_keys(app: &App, arguments: ImportNodeKeys) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&arguments.file)
+        .with_context(|| format!("{}", arguments.file.display()))?;
+    let file = KeyFile::read(&text).map_err(explain)?;
+    let permit = Permit::<Admin>::for_command();
+    let shown = takeover::dry_run_keys(app, &permit, &file)
+        .await
+        .map_err(explain)?;
+    if arguments.apply && !shown.is_empty() {
+        takeover::apply_keys(app, &permit, &file, &shown.digest)
+            .await
+            .map_err(explain)?;
+    }
+    tell(&shown, arguments.apply);
+    Ok(())
+}
