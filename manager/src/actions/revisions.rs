@@ -46,7 +46,7 @@ pub async fn return_to(
         after: Some(json!({"revision": number})),
         ..Change::default()
     };
-    let outcome = tx.finish(app, permit, saving, change).await?;
+    let revision = tx.finish(app, permit, saving, change).await?;
     // Nothing differed: the present revision is the one.
-    Ok(outcome.revision.unwrap_or(number))
+    Ok(revision.unwrap_or(number))
 }

@@ -104,7 +104,10 @@ impl Visitor {
     /// After a small form was refused: back to its page, with the reason there.
     pub(super) async fn refused(&self, to: &str, error: crate::error::Error) -> Result<Response> {
         let errors = error.into_fields()?;
-        for sentence in errors.0.into_values() {
+        // Of the cut-off guard only the sentences are for people.
+        let sentences = (errors.0.into_iter())
+            .filter(|(field, _)| !matches!(field.as_str(), "cut_off_digest" | "cut_off_word"));
+        for (_, sentence) in sentences {
             self.flash("danger", sentence).await?;
         }
         Ok(Redirect::to(to).into_response())

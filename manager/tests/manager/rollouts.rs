@@ -133,6 +133,36 @@ async fn what_could_cut_nodes_off_is_named_and_confirmed() {
 }
 
 #[tokio::test]
+async fn deleting_what_keeps_contact_is_confirmed_too() {
+    let world = World::new().await;
+    nodes(&world, 3).await;
+    let mut browser = world.browser_as("editor").await;
+    let answer = add_option(&mut browser, "disable_distributed", "false", &[]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let id = world
+        .test_db
+        .texts("SELECT id::text FROM options")
+        .await
+        .concat();
+    // Nodes would be sent osquery's default, true.
+    let delete = format!("/options/{id}/delete");
+    let name = ("confirm", "disable_distributed");
+    browser.post(&delete, &[name]).await;
+    let page = browser.get("/options").await;
+    assert!(
+        page.body.contains("do not answer live queries"),
+        "{}",
+        page.body
+    );
+    assert_eq!(number(&world, "SELECT count(*) FROM options").await, 1);
+    browser
+        .post(&delete, &[name, ("cut_off", "deletion")])
+        .await;
+    assert_eq!(number(&world, "SELECT count(*) FROM options").await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_preview_says_how_many_nodes_get_another_config_and_saves_nothing() {
     let world = World::new().await;
     nodes(&world, 3).await;

@@ -17,6 +17,9 @@ pub(super) fn served(_: &App) -> Vec<String> {
     Vec::new()
 }
 
+/// The value of `cut_off` that a form of deletion sends.
+const DELETION: &str = "deletion";
+
 /// A danger as a sentence.
 fn sentence(danger: &Danger) -> String {
     let old = danger.old.as_ref().map_or_else(
@@ -53,8 +56,15 @@ fn to_be_typed(dangers: &[Danger]) -> Option<&str> {
         .map(|danger| danger.option.as_str())
 }
 
-/// Were these dangers confirmed?
-pub(super) fn confirmed(saving: &Saving, dangers: &[Danger]) -> Result<(), Error> {
+/// Were these dangers confirmed? Who deletes something types its name anyway, and ticks that it may cut off.
+pub(super) fn confirmed(
+    saving: &Saving,
+    dangers: &[Danger],
+    is_deletion: bool,
+) -> Result<(), Error> {
+    if is_deletion && saving.confirmed == DELETION {
+        return Ok(());
+    }
     let must_type = to_be_typed(dangers);
     let is_confirmed = saving.confirmed == digest(dangers);
     if dangers.is_empty() || is_confirmed && must_type.is_none_or(|word| word == saving.typed) {
@@ -159,15 +169,18 @@ mod tests {
             confirmed: errors.0["cut_off_digest"].clone(),
             ..Saving::default()
         };
-        assert!(confirmed(&saving, &dangers).is_ok());
+        assert!(confirmed(&saving, &dangers, false).is_ok());
         let other = [danger("logger_tls_endpoint", Care::Confirm)];
-        assert!(confirmed(&saving, &other).is_err());
+        assert!(confirmed(&saving, &other, true).is_err());
         let worse = [danger("logger_tls_period", Care::Type)];
         let errors = asked(&saving, &worse);
         saving.confirmed.clone_from(&errors.0["cut_off_digest"]);
-        assert!(confirmed(&saving, &worse).is_err());
+        assert!(confirmed(&saving, &worse, false).is_err());
         saving.typed.clone_from(&errors.0["cut_off_word"]);
-        assert!(confirmed(&saving, &worse).is_ok());
-        assert!(confirmed(&Saving::default(), &[]).is_ok());
+        assert!(confirmed(&saving, &worse, false).is_ok());
+        assert!(confirmed(&Saving::default(), &[], false).is_ok());
+        saving.confirmed = DELETION.into();
+        assert!(confirmed(&saving, &worse, false).is_err());
+        assert!(confirmed(&saving, &worse, true).is_ok());
     }
 }

@@ -28,26 +28,15 @@ use crate::error::Result;
 use crate::state::App;
 
 /// An open change. It derefs to the connection on which the caller writes; dropped, nothing happened.
-pub(crate) struct ConfigChange {
+pub(in crate::actions) struct ConfigChange {
     tx: Tx,
     objects: Objects,
     parts: Parts,
 }
 
-/// What came of a change.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Outcome {
-    /// The revision it made, unless nothing changed.
-    pub(crate) revision: Option<i64>,
-    /// Nodes that get another config by it, sooner or later.
-    pub(crate) nodes: usize,
-    /// Does it go out in stages?
-    pub(crate) in_stages: bool,
-}
-
 impl ConfigChange {
     /// Waits for the turn to change config objects.
-    pub(crate) async fn begin(app: &App) -> Result<Self> {
+    pub(in crate::actions) async fn begin(app: &App) -> Result<Self> {
         let mut tx = app.db.begin().await?;
         config_revisions::lock(&mut tx).await?;
         let objects = config_revisions::objects(&mut tx).await?;
@@ -55,19 +44,19 @@ impl ConfigChange {
         Ok(Self { tx, objects, parts })
     }
 
-    /// Checks what was written, keeps it as a revision with its audit entry, and commits.
+    /// Checks what was written, keeps it as a revision with its audit entry, and commits. Gives the revision, unless nothing changed.
     ///
     /// # Errors
     /// [`Error::Refused`](crate::error::Error::Refused) when a config would become too large;
     /// [`Error::Invalid`](crate::error::Error::Invalid) when an option could cut nodes off and that was not confirmed, and with what
     /// would happen, when only that was asked. Nothing is changed then.
-    pub(crate) async fn finish<R: Right>(
+    pub(in crate::actions) async fn finish<R: Right>(
         mut self,
         app: &App,
         permit: &Permit<R>,
         saving: &Saving,
         change: Change<'_>,
-    ) -> Result<Outcome> {
+    ) -> Result<Option<i64>> {
         let written = config_parts::load(&mut self.tx).await?;
         super::leftovers::note(&mut self.tx, app, &self.parts, &written).await?;
         super::check_config_sizes(&mut self.tx).await?;
@@ -84,11 +73,8 @@ impl ConfigChange {
         if saving.preview {
             return Err(guard::preview(app, &nodes, &changed, &dangers));
         }
-        guard::confirmed(saving, &dangers)?;
-        let mut outcome = Outcome {
-            nodes: changed.len(),
-            ..Outcome::default()
-        };
+        guard::confirmed(saving, &dangers, change.action.ends_with(".delete"))?;
+        let mut revision = None;
         let objects = config_revisions::objects(&mut self.tx).await?;
         if objects != self.objects {
             let base = self.base_revision(app).await?;
@@ -100,7 +86,7 @@ impl ConfigChange {
                 objects: &objects,
             };
             let number = config_revisions::insert(&mut self.tx, &new, app.now()).await?;
-            outcome.revision = Some(number);
+            revision = Some(number);
             let going_out = GoingOut {
                 base,
                 number,
@@ -109,13 +95,13 @@ impl ConfigChange {
                 nodes: &nodes,
                 user_name: &actor.name,
             };
-            outcome.in_stages = going_out
+            going_out
                 .decide(app, &mut self.tx, saving.in_stages(app))
                 .await?;
         }
         record(app, &mut self.tx, permit, change).await?;
         Db::commit(self.tx).await?;
-        Ok(outcome)
+        Ok(revision)
     }
 
     /// The revision that says how things were before this change. The very first change has none yet, and a release may have changed
@@ -169,17 +155,17 @@ struct GoingOut<'a> {
 
 impl GoingOut<'_> {
     /// At once or in stages? A change saved while a roll-out is under way joins it, and it begins again.
-    async fn decide(&self, app: &App, conn: &mut Conn, in_stages: bool) -> Result<bool> {
+    async fn decide(&self, app: &App, conn: &mut Conn, in_stages: bool) -> Result<()> {
         if let Some(active) = rollouts::lock_active(conn).await? {
             let Some(split) = rollouts::find_split(conn).await? else {
-                return Ok(false);
+                return Ok(());
             };
             let concerned = self.concerned(&split.base);
             rollouts::clear_nodes(conn, active.id).await?;
             if concerned.is_empty() {
                 // By hand everything is again as it was.
                 rollouts::end(conn, active.id, true, app.now()).await?;
-                return Ok(false);
+                return Ok(());
             }
             let share = active.shares.first().copied().unwrap_or(100);
             let first = first_nodes(app, conn, active.id, &concerned, share).await?;
@@ -190,11 +176,11 @@ impl GoingOut<'_> {
             };
             rollouts::begin_stage(conn, active.id, stage, app.now()).await?;
             rollouts::add_nodes(conn, active.id, 0, &first.nodes, app.now()).await?;
-            return Ok(true);
+            return Ok(());
         }
         let concerned = self.concerned(self.before);
         if !in_stages || concerned.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let id = ostiary_boot::clock::new_id();
         let shares = app.settings.rollouts.shares();
@@ -211,7 +197,7 @@ impl GoingOut<'_> {
         };
         rollouts::insert(conn, &new, app.now()).await?;
         rollouts::add_nodes(conn, id, 0, &first.nodes, app.now()).await?;
-        Ok(true)
+        Ok(())
     }
 
     fn concerned(&self, base: &Parts) -> Vec<NodeId> {
