@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod carves;
+mod distributed;
 mod endpoints;
 mod etag;
+mod identity;
 mod moving;
 mod support;
 mod tls;

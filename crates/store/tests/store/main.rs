@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod grants;
+mod identity;
 mod keeping;
+mod live_queries;
 mod pending;
 mod revisions;
+mod unreadable;
