@@ -5,11 +5,15 @@
     reason = "all of this is test code, which fails where it stands"
 )]
 
+mod configs;
 mod crashes;
+mod doorman;
+mod decoders;
 mod end_to_end;
 mod floors;
 mod formats;
 mod identity;
+mod live_queries;
 mod osqueryd;
 mod recordings;
 mod restore;

@@ -8,9 +8,12 @@
 mod access;
 mod changes;
 mod configs;
+mod identity;
+mod moving;
 mod pages;
 mod rest;
 mod rollouts;
 mod sample;
+mod sql;
 mod sections;
 mod world;

@@ -1,0 +1,165 @@
+//! Who is who: conflicts, approvals, and who depends on an enroll secret.
+
+use axum::http::StatusCode;
+
+use super::sample::{self, HOSTILE, NODE};
+use super::world::World;
+
+const TWIN: &str = "01900000-0000-7000-8000-000000000002";
+const WAITS: &str = "01900000-0000-7000-8000-000000000003";
+const SECRET: &str = "01900000-0000-7000-8000-0000000000b2";
+
+/// The sample's node, a twin of it, and a machine that waits and claims to be the sample's node.
+async fn twins(world: &World) {
+    sample::one_of_everything(world).await;
+    world
+        .test_db
+        .execute(&format!(
+            r#"
+            INSERT INTO enroll_secrets (id, name, secret_hmac, secret_sealed, approval, expires_at, created_at)
+                VALUES ('{SECRET}', 'laptops', '\x01', '', 'all', now() + interval '3 days', now());
+            INSERT INTO nodes (id, host_identifier, hostname, hardware_uuid, instance_id, enrolled_at, first_enrolled_at, conflict_with,
+                enroll_secret_id)
+                VALUES ('{TWIN}', 'host-1', 'twin', 'u', '{HOSTILE}', now(), now(), '{NODE}', '{SECRET}');
+            INSERT INTO node_conflicts (node_id, other_id, reason, noted_at) VALUES ('{TWIN}', '{NODE}', 'hardware', now());
+            INSERT INTO nodes (id, host_identifier, hostname, instance_id, enrolled_at, first_enrolled_at, disabled_at, approval,
+                approval_of, enroll_secret_id)
+                VALUES ('{WAITS}', 'host-1', 'claimant', '{HOSTILE}', now(), now(), now(), 'waiting', '{NODE}', '{SECRET}');
+            INSERT INTO node_keys (id, node_id, key_sha256, created_at) VALUES ('{WAITS}', '{WAITS}', '\x02', now());
+            "#
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn pages_show_both_sides_and_let_no_text_of_a_node_through() {
+    let world = World::new().await;
+    twins(&world).await;
+    let mut viewer = world.browser_as("viewer").await;
+    for (path, promised) in [
+        ("/nodes/conflicts".to_owned(), "twin"),
+        ("/nodes/approvals".into(), "claimant"),
+        (format!("/nodes/{TWIN}"), "/nodes/conflicts"),
+        (format!("/nodes/{WAITS}"), "/nodes/approvals"),
+        (format!("/enroll/secrets/{SECRET}"), "twin"),
+        ("/enroll/key-header".into(), "twin"),
+        ("/enroll".into(), "laptops"),
+        ("/".into(), "laptops"),
+    ] {
+        let answer = viewer.get(&path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        assert!(answer.body.contains(promised), "{path}: {}", answer.body);
+        assert!(!answer.body.contains(HOSTILE), "{path}");
+        assert!(
+            answer.body.contains("1 to decide") && answer.body.contains("1 waiting"),
+            "{path}: the side bar counts"
+        );
+    }
+    for path in [
+        "/nodes/conflicts/merge".to_owned(),
+        "/nodes/conflicts/keep-apart".into(),
+        format!("/nodes/{WAITS}/approve"),
+        format!("/nodes/{WAITS}/refuse"),
+        format!("/enroll/secrets/{SECRET}"),
+    ] {
+        let mut editor = world.browser_as("editor").await;
+        let answer = editor.post(&path, &[("gone", TWIN), ("kept", NODE)]).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_admin_decides_and_the_audit_log_remembers() {
+    let world = World::new().await;
+    twins(&world).await;
+    let mut admin = world.browser_as("admin").await;
+    let waiting = [("gone", WAITS), ("kept", NODE)];
+    admin.post("/nodes/conflicts/merge", &waiting).await;
+    let enabled = admin.post(&format!("/nodes/{WAITS}/enable"), &[]).await;
+    assert_ne!(
+        enabled.status,
+        StatusCode::SEE_OTHER,
+        "it was never approved"
+    );
+    let nodes = "SELECT count(*)::text FROM nodes";
+    assert_eq!(
+        world.test_db.texts(nodes).await,
+        ["3"],
+        "who waits is not merged by the way"
+    );
+    let merge = [("gone", TWIN), ("kept", NODE)];
+    let merged = admin.post("/nodes/conflicts/merge", &merge).await;
+    assert_eq!(merged.location, format!("/nodes/{NODE}"), "{}", merged.body);
+    let again = admin.post("/nodes/conflicts/merge", &merge).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
+    admin.post(&format!("/nodes/{WAITS}/refuse"), &[]).await;
+    let page = admin.get("/nodes/approvals").await.body;
+    assert!(
+        page.contains("Approve after all") && page.contains("Nobody waits"),
+        "{page}"
+    );
+    let approved = admin
+        .post(&format!("/nodes/{WAITS}/approve"), &[("as", "same")])
+        .await;
+    assert_eq!(approved.status, StatusCode::SEE_OTHER, "{}", approved.body);
+    let one = "SELECT concat_ws(' ', id, approval IS NULL, identity_reestablished_at IS NOT NULL,
+        (SELECT count(*) FROM node_keys WHERE node_id = nodes.id)) FROM nodes";
+    assert_eq!(world.test_db.texts(one).await, [format!("{NODE} t t 2")]);
+    let fact = "SELECT concat_ws(' ', node_id, fact->>'name', fact->'columns'->>'reestablished', fact->'columns'->>'secret') FROM pending";
+    assert_eq!(
+        world.test_db.texts(fact).await,
+        [format!("{NODE} enrolled 1 laptops")]
+    );
+    let audit = "SELECT action FROM audit_entries WHERE action LIKE 'nodes.%' ORDER BY id";
+    assert_eq!(
+        world.test_db.texts(audit).await,
+        ["nodes.merge", "nodes.refuse", "nodes.approve_as_same"]
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_terms_of_a_secret_change_and_what_is_wrong_is_said_beside_its_field() {
+    let world = World::new().await;
+    twins(&world).await;
+    let mut admin = world.browser_as("admin").await;
+    let path = format!("/enroll/secrets/{SECRET}");
+    let wrong = [
+        ("expires_days", "soon"),
+        ("approval", "perhaps"),
+        ("use_limit", "7"),
+    ];
+    let refused = admin.post(&path, &wrong).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        refused.body.contains("A whole number from")
+            && refused.body.contains("There is no such choice"),
+        "{}",
+        refused.body
+    );
+    assert!(
+        refused.body.contains("value=\"soon\""),
+        "nothing typed is lost"
+    );
+    let right = [
+        ("expires_days", ""),
+        ("approval", "reestablished"),
+        ("use_limit", "7"),
+    ];
+    assert_eq!(
+        admin.post(&path, &right).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let terms =
+        "SELECT concat_ws(' ', approval, expires_at IS NULL, use_limit) FROM enroll_secrets";
+    assert_eq!(world.test_db.texts(terms).await, ["reestablished t 7"]);
+    let twin = [("name", "PROD"), ("description", "")];
+    let refused = admin.post("/tags", &twin).await;
+    assert!(
+        refused.body.contains("There is already a tag of this name"),
+        "{}",
+        refused.body
+    );
+    world.end().await;
+}
