@@ -16,4 +16,5 @@ mod rollouts;
 mod sample;
 mod sql;
 mod sections;
+mod unreadable;
 mod world;
