@@ -5,6 +5,8 @@
 //! deliveries. Alerts are sent by `jobs::deliver_alert`. [`registry`] is the one list of jobs; [`sweep`] is a plain timer that finds
 //! what Redis forgot: Postgres is the truth, Redis a bell that may be lost (invariant I4).
 
+mod carves;
+mod certificates;
 mod decoding;
 mod facts;
 mod group;
@@ -61,7 +63,8 @@ impl App {
         loop {
             let worked = jobs::process_batches::work_until_idle(self, 0).await?;
             let delivered = sweep::deliver_due(self).await?;
-            if worked + delivered == 0 {
+            let joined = carves::join_received(self).await?;
+            if worked + delivered + joined == 0 {
                 return Ok(());
             }
         }
@@ -73,6 +76,7 @@ impl App {
     /// Postgres failed.
     pub async fn keep_up(&self) -> Result<(), ostiary_store::Error> {
         sweep::often(self).await?;
+        sweep::look_after_carves(self).await?;
         rollouts::advance(self).await?;
         sweep::seldom(self).await
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use apalis::prelude::{Data, Monitor};
 use ostiary_domain::ids::DeliveryId;
 use ostiary_queue::JobError;
-use ostiary_queue::jobs::{BatchesStored, DeliverAlert};
+use ostiary_queue::jobs::{BatchesStored, CarveReceived, DeliverAlert};
 
 use crate::App;
+use crate::carves;
 use crate::jobs::{deliver_alert, process_batches};
 
 /// A look at the pending work goes on as long as there is some, so its end is left to the groups' own time-outs.
@@ -44,6 +45,15 @@ pub(crate) async fn run(app: App) {
                 worker.data(app.clone()).build(deliver_alert)
             }
         })
+        .register({
+            let app = app.clone();
+            move |_| {
+                let worker = app
+                    .queue
+                    .worker::<CarveReceived>("join_carves", 1, LOOK_TIMEOUT);
+                worker.data(app.clone()).build(join_carves)
+            }
+        })
         .should_restart(|_, _| true)
         .shutdown_timeout(DRAIN);
     let stopped = async {
@@ -57,6 +67,13 @@ pub(crate) async fn run(app: App) {
 
 async fn process_batches(job: BatchesStored, app: Data<App>) -> Result<(), JobError> {
     process_batches::work_until_idle(&app, usize::from(job.shard))
+        .await
+        .map(drop)
+        .map_err(JobError::failed)
+}
+
+async fn join_carves(_: CarveReceived, app: Data<App>) -> Result<(), JobError> {
+    carves::join_received(&app)
         .await
         .map(drop)
         .map_err(JobError::failed)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ostiary_boot::{seal, telemetry};
+use ostiary_domain::carve::CarveOptions;
 use ostiary_domain::node::HealthLimits;
 use serde::Deserialize;
 
@@ -27,6 +28,12 @@ pub struct Settings {
     pub rollouts: ostiary_domain::rollout::Plan,
     /// `[worker]`
     pub worker: Options,
+    /// `[carves]`
+    #[serde(default)]
+    pub carves: CarveOptions,
+    /// `[blobs]`
+    #[serde(default)]
+    pub blobs: ostiary_blobs::Options,
 }
 
 /// Of `[public]` what goes into alerts.
@@ -76,6 +83,8 @@ pub struct Options {
     pub offline_after_minutes: i64,
     /// A node that checks in, but has proved for this long not that its schedule runs, is silent; in minutes.
     pub silent_after_minutes: i64,
+    /// A certificate of ours is told of when it has less than so many days left, once for each number.
+    pub certificate_days: Vec<i32>,
     /// A full set of rows that came one row a line counts as ended when nothing more of it has come for this long, in minutes.
     pub settle_after_minutes: i64,
     /// How often the sweep looks for what Redis forgot, in seconds.
@@ -121,6 +130,7 @@ mod tests {
     #[derive(Deserialize)]
     struct OnlyWorker {
         worker: Options,
+        blobs: ostiary_blobs::Options,
     }
 
     #[test]
@@ -128,5 +138,9 @@ mod tests {
         let settings: OnlyWorker = ostiary_boot::settings::load(&Default::default()).unwrap();
         assert!(settings.worker.group_posts > 0 && settings.worker.attempts > 0);
         assert!(DEFAULTS.contains("\n[worker]\n"));
+        assert_eq!(
+            format!("{:?}", settings.blobs),
+            format!("{:?}", ostiary_blobs::Options::default())
+        );
     }
 }

@@ -1,9 +1,11 @@
 //! What all jobs share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use ostiary_blobs::Blobs;
 use ostiary_domain::clock::Clock;
 use ostiary_outputs::Outbound;
 use ostiary_queue::Queue;
@@ -29,6 +31,7 @@ pub struct App {
     pub shutdown: CancellationToken,
     /// The way out, for alerts.
     pub outbound: Outbound,
+    blobs: Arc<OnceLock<Blobs>>,
     pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) names: Arc<QueryNames>,
     pub(crate) suspects: Arc<Suspects>,
@@ -44,7 +47,13 @@ impl App {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let blobs = Arc::new(OnceLock::new());
+        if settings.carves.enabled {
+            let opened = Blobs::open(&settings.blobs).context("[blobs] cannot be used")?;
+            blobs.get_or_init(|| opened);
+        }
         Ok(Self {
+            blobs,
             db: Db::prepare(&settings.database, "ostiary-worker")?,
             queue: Queue::connect(&settings.redis)?,
             outbound: Outbound::new(settings.outputs)?,
@@ -55,6 +64,17 @@ impl App {
             names: Arc::default(),
             suspects: Arc::default(),
         })
+    }
+
+    /// Where carves lie. It is also asked for when carves are switched off, to delete those of before.
+    pub(crate) fn blobs(&self) -> ostiary_blobs::Result<Blobs> {
+        match self.blobs.get() {
+            Some(blobs) => Ok(blobs.clone()),
+            None => {
+                let opened = Blobs::open(&self.settings.blobs)?;
+                Ok(self.blobs.get_or_init(|| opened).clone())
+            }
+        }
     }
 
     /// What time it is.

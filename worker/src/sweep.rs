@@ -13,6 +13,7 @@ use ostiary_store::{
 use tokio::time::MissedTickBehavior;
 
 use crate::App;
+use crate::certificates;
 use crate::facts::{OFFLINE, SILENT, quiet};
 use crate::carves;
 use crate::jobs::{self, deliver_alert, process_batches};
@@ -249,6 +250,7 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     drop(conn);
     carves::delete_old(app).await?;
     rollouts::prune(app).await?;
+    certificates::note_ends(app).await?;
     // Releases the lead.
     Db::commit(tx).await
 }

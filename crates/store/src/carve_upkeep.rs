@@ -273,6 +273,19 @@ pub async fn list_old(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> Res
     .collect())
 }
 
+/// Is this carve still known?
+///
+/// # Errors
+/// Postgres failed.
+pub async fn exists(conn: &mut Conn, id: CarveId) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM carves WHERE id = $1) AS "exists!""#,
+        id.0
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
 /// Deletes a carve whose object is deleted already.
 ///
 /// # Errors

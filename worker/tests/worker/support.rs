@@ -44,6 +44,8 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
         outputs: defaults.outputs,
         rollouts: defaults.rollouts,
         worker: defaults.worker,
+        carves: Default::default(),
+        blobs: Default::default(),
     }
 }
 

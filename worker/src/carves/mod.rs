@@ -1,0 +1,8 @@
+//! Carves after their last block: joined into one object of the storage, listed, explained, given up, deleted.
+
+mod join;
+mod listing;
+mod upkeep;
+
+pub(crate) use join::join_received;
+pub(crate) use upkeep::{delete_old, explain, give_up};

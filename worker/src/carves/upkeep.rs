@@ -1,0 +1,73 @@
+//! Carves that nobody rings for: given up, explained by later results, deleted.
+
+use chrono::TimeDelta;
+use ostiary_domain::carve::carve_row;
+use ostiary_store::{Db, Result, carve_upkeep};
+
+use crate::App;
+
+/// How long results of live queries are searched for who asked for a carve.
+const EXPLAIN_FOR: TimeDelta = TimeDelta::days(1);
+const EXPLAIN_AT_ONCE: i64 = 100;
+
+/// Carves deleted in one turn.
+const DELETE_AT_ONCE: i64 = 100;
+
+/// Gives up carves that wait for blocks in vain, and ends sessions that are of no use any more.
+pub(crate) async fn give_up(app: &App) -> Result<()> {
+    let now = app.now();
+    let before = now - app.settings.carves.timeout();
+    let mut tx = app.db.begin().await?;
+    let expired = carve_upkeep::expire(&mut tx, before, now).await?;
+    carve_upkeep::end_sessions(&mut tx, before).await?;
+    Db::commit(tx).await?;
+    for id in expired {
+        tracing::info!(carve.id = %id, "a carve is given up: blocks never came");
+        metrics::counter!("ostiary_carves_expired_total").increment(1);
+    }
+    Ok(())
+}
+
+/// Finds who asked for carves, and what SHA-256 their nodes give them: a result of a live query names both.
+pub(crate) async fn explain(app: &App) -> Result<()> {
+    let mut conn = app.db.acquire().await?;
+    let since = app.now() - EXPLAIN_FOR;
+    for carve in carve_upkeep::list_unexplained(&mut conn, since, EXPLAIN_AT_ONCE).await? {
+        for (live_query, rows) in carve_upkeep::list_mentions(&mut conn, &carve).await? {
+            let Some(row) = carve_row(&rows, &carve.carve_id) else {
+                continue;
+            };
+            let sha256 = row.sha256.as_deref();
+            carve_upkeep::explain(&mut conn, carve.id, live_query, &row.path, sha256).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes carves that are past their time, or whose node is gone: first the object, so that none is forgotten.
+pub(crate) async fn delete_old(app: &App) -> Result<()> {
+    let before = app.now() - app.settings.carves.keep();
+    let mut conn = app.db.acquire().await?;
+    let old = carve_upkeep::list_old(&mut conn, before, DELETE_AT_ONCE).await?;
+    drop(conn);
+    if old.is_empty() {
+        return Ok(());
+    }
+    let blobs = match app.blobs() {
+        Ok(blobs) => blobs,
+        Err(error) => {
+            tracing::warn!(%error, "old carves cannot be deleted");
+            return Ok(());
+        }
+    };
+    for id in old {
+        if let Err(error) = blobs.delete(id.0).await {
+            tracing::warn!(carve.id = %id, %error, "an old carve cannot be deleted yet");
+            continue;
+        }
+        let mut conn = app.db.acquire().await?;
+        carve_upkeep::delete(&mut conn, id).await?;
+        tracing::info!(carve.id = %id, "a carve is deleted: past its time, or its node is gone");
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! Carves after their last block: joined, listed, explained, given up, deleted.
+
+use std::path::PathBuf;
+
+use ostiary_domain::carve::CarveOptions;
+use ostiary_domain::ids::NodeId;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::support::{Stage, seconds};
+
+const GUID: &str = "0f2e4c1d-1111-4222-8333-444455556666";
+
+/// A stage whose worker keeps blobs in a folder of its own.
+struct CarveStage {
+    stage: Stage,
+    folder: PathBuf,
+}
+
+impl CarveStage {
+    async fn new() -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("ostiary-carves-{}", ostiary_boot::clock::new_id()));
+        let blobs = folder.clone();
+        let stage = Stage::with(move |settings| {
+            settings.carves = CarveOptions {
+                enabled: true,
+                ..CarveOptions::default()
+            };
+            settings.blobs.folder = blobs;
+        })
+        .await;
+        Self { stage, folder }
+    }
+
+    /// Stores a carve as the api does, but for the blocks in `missing`.
+    async fn carve(
+        &self,
+        node: NodeId,
+        content: &[u8],
+        block_size: usize,
+        missing: &[usize],
+    ) -> Uuid {
+        let id = ostiary_boot::clock::new_id();
+        let blocks: Vec<&[u8]> = content.chunks(block_size).collect();
+        let there = blocks.len() - missing.len();
+        let state = if missing.is_empty() {
+            "received"
+        } else {
+            "receiving"
+        };
+        self.stage
+            .test
+            .execute(&format!(
+                "INSERT INTO carves (id, node_id, carve_id, state, block_count, block_size, carve_size, received_blocks, started_at,
+                    last_block_at, due_at)
+                 VALUES ('{id}', '{node}', '{GUID}', '{state}', {}, {block_size}, {}, {there}, '{now}', '{now}', '{now}');
+                 INSERT INTO carve_sessions (session_sha256, carve_id, created_at) VALUES ('\\x{}', '{id}', '{now}')",
+                blocks.len(),
+                content.len(),
+                hex(&Sha256::digest(id.as_bytes())),
+                now = self.stage.now(),
+            ))
+            .await;
+        for (number, block) in blocks.iter().enumerate().rev() {
+            if !missing.contains(&number) {
+                self.stage
+                    .test
+                    .execute(&format!(
+                        "INSERT INTO carve_blocks (carve_id, block_id, block_sha256, data)
+                         VALUES ('{id}', {number}, '\\x{}', '\\x{}')",
+                        hex(&Sha256::digest(block)),
+                        hex(block)
+                    ))
+                    .await;
+            }
+        }
+        id
+    }
+
+    fn object(&self, id: Uuid) -> PathBuf {
+        self.folder.join(id.simple().to_string())
+    }
+
+    async fn told(&self, columns: &str) -> String {
+        self.stage
+            .texts(&format!(
+                "SELECT concat_ws('|', {columns}) FROM carves ORDER BY id"
+            ))
+            .await
+            .join("\n")
+    }
+
+    async fn end(self) {
+        self.stage.end().await;
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A tar as the carver makes it.
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mtime(1_700_000_000);
+        let name = format!("var/tmp/osquery_carve_{GUID}/{path}");
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_complete_carve_becomes_one_object_with_a_listing() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let content = tar(&[
+        ("etc/hosts", b"127.0.0.1 localhost"),
+        ("etc/it's", &[7; 3000]),
+    ]);
+    let id = carves.carve(node, &content, 1000, &[]).await;
+    carves.stage.work().await;
+    assert_eq!(std::fs::read(carves.object(id)).unwrap(), content);
+    let sha256 = hex(&Sha256::digest(&content));
+    assert_eq!(
+        carves
+            .told("state, format, file_count, sha256, problem")
+            .await,
+        format!("stored|tar|2|{sha256}|")
+    );
+    let files = carves
+        .stage
+        .texts("SELECT concat_ws(' ', position, path, size, extract(epoch FROM modified_at)::bigint) FROM carve_files ORDER BY position")
+        .await;
+    assert_eq!(
+        files,
+        ["1 /etc/hosts 19 1700000000", "2 /etc/it's 3000 1700000000"]
+    );
+    let blocks = carves
+        .stage
+        .texts("SELECT count(*)::text FROM carve_blocks")
+        .await;
+    assert_eq!(blocks, ["0"]);
+    carves.stage.work().await;
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn k8_zstd_is_kept_as_it_came_and_what_is_neither_is_kept_too() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let plain = tar(&[("a", &[1; 200_000])]);
+    let packed = zstd::encode_all(&plain[..], 1).unwrap();
+    for (content, told) in [
+        (packed, "stored|tar.zst|1|"),
+        (
+            b"neither of both".to_vec(),
+            "stored|unknown|This is neither a tar nor zstd; it is kept as it came.",
+        ),
+        (plain[..700].to_vec(), "stored|tar|0|"),
+    ] {
+        let id = carves.carve(node, &content, 100, &[]).await;
+        carves.stage.work().await;
+        assert_eq!(std::fs::read(carves.object(id)).unwrap(), content);
+        let said = carves.told("state, format, file_count, problem").await;
+        assert!(
+            said.starts_with(told) || told == "stored|tar|0|" && said.starts_with("stored|tar|"),
+            "{said}"
+        );
+        carves.stage.test.execute("DELETE FROM carves").await;
+    }
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn a_carve_with_holes_is_given_up_and_says_which() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("old-1").await;
+    carves.carve(node, &[5; 950], 100, &[2, 4, 5, 6, 9]).await;
+    carves.stage.clock.advance(seconds(179 * 60));
+    carves.stage.app.keep_up().await.unwrap();
+    assert_eq!(carves.told("state, received_blocks").await, "receiving|5");
+    carves.stage.clock.advance(seconds(2 * 60));
+    carves.stage.app.keep_up().await.unwrap();
+    assert_eq!(
+        carves.told("state, problem").await,
+        "expired|Blocks never came: 2, 4–6, 9."
+    );
+    let left = "SELECT ((SELECT count(*) FROM carve_blocks) || ' ' || (SELECT count(*) FROM carve_sessions))::text";
+    assert_eq!(
+        carves.stage.texts(left).await,
+        ["0 1"],
+        "it may be told that it has ended"
+    );
+    carves.stage.clock.advance(seconds(181 * 60));
+    carves.stage.app.keep_up().await.unwrap();
+    assert_eq!(carves.stage.texts(left).await, ["0 0"]);
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn a_storage_that_fails_is_tried_again_and_nothing_is_lost() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let content = tar(&[("a", b"x")]);
+    let id = carves.carve(node, &content, 1000, &[]).await;
+    // The folder is gone, and a file stands in its place.
+    std::fs::remove_dir_all(&carves.folder).unwrap();
+    std::fs::write(&carves.folder, b"").unwrap();
+    carves.stage.work().await;
+    let said = carves.told("state, attempts, problem").await;
+    assert!(
+        said.starts_with("received|1|It cannot be stored yet"),
+        "{said}"
+    );
+    carves.stage.work().await;
+    assert!(
+        carves
+            .told("state, attempts")
+            .await
+            .starts_with("received|1")
+    );
+    std::fs::remove_file(&carves.folder).unwrap();
+    std::fs::create_dir(&carves.folder).unwrap();
+    carves.stage.clock.advance(seconds(6));
+    carves.stage.work().await;
+    assert_eq!(carves.told("state, problem").await, "stored|");
+    assert_eq!(std::fs::read(carves.object(id)).unwrap(), content);
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn a_carve_whose_worker_died_is_taken_up_again_after_its_lease() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let content = tar(&[("a", b"x")]);
+    carves.carve(node, &content, 100, &[]).await;
+    let mut conn = carves.stage.test.db.acquire().await.unwrap();
+    let now = carves.stage.now();
+    let taken = ostiary_store::carve_upkeep::take_received(&mut conn, now, now + seconds(30)).await;
+    assert!(taken.unwrap().is_some());
+    drop(conn);
+    carves.stage.work().await;
+    assert_eq!(carves.told("state").await, "received");
+    carves.stage.clock.advance(seconds(31));
+    carves.stage.work().await;
+    assert_eq!(carves.told("state").await, "stored");
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn results_of_live_queries_tell_who_asked_and_what_the_node_says_of_it() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let other = carves.stage.node("web-2").await;
+    let content = tar(&[("a", b"x")]);
+    let sha256 = hex(&Sha256::digest(&content));
+    carves.carve(node, &content, 1000, &[]).await;
+    let mentions = [
+        (1, other, "SELECT * FROM carves", GUID, "/not/ours", ""),
+        (
+            2,
+            node,
+            "SELECT 'x' AS carve_guid",
+            GUID,
+            "/no/carve/query",
+            "",
+        ),
+        (
+            3,
+            node,
+            "SELECT * FROM carves WHERE carve = 1",
+            GUID,
+            "/etc/hosts",
+            "",
+        ),
+        (4, node, "SELECT * FROM carves", GUID, "/etc/hosts", &sha256),
+    ];
+    for (n, node, sql, guid, path, sha256) in mentions {
+        let sql = if n == 2 { "SELECT 1" } else { sql };
+        carves
+            .stage
+            .test
+            .execute(&format!(
+                "INSERT INTO live_queries (id, wire_id, sql, created_at, expires_at)
+                 VALUES ('00000000-0000-7000-8000-00000000000{n}', 'lq-{n}', $q${sql}$q$, now(), now());
+                 INSERT INTO live_query_tasks (live_query_id, node_id, state, rows)
+                 VALUES ('00000000-0000-7000-8000-00000000000{n}', '{node}', 'done',
+                    '[{{\"carve_guid\":\"{guid}\",\"path\":\"{path}\",\"sha256\":\"{sha256}\",\"status\":\"SCHEDULED\"}}]')"
+            ))
+            .await;
+    }
+    carves.stage.app.keep_up().await.unwrap();
+    assert_eq!(
+        carves
+            .told("right(live_query_id::text, 1), path, node_sha256")
+            .await,
+        format!("3|/etc/hosts|{sha256}")
+    );
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn carves_past_their_time_or_without_a_node_are_deleted_with_their_objects() {
+    let carves = CarveStage::new().await;
+    let (node, gone) = (
+        carves.stage.node("web-1").await,
+        carves.stage.node("web-2").await,
+    );
+    let content = tar(&[("a", b"x")]);
+    let kept = carves.carve(node, &content, 1000, &[]).await;
+    let orphan = carves.carve(gone, &content, 1000, &[]).await;
+    carves.stage.work().await;
+    carves
+        .stage
+        .test
+        .execute(&format!("DELETE FROM nodes WHERE id = '{gone}'"))
+        .await;
+    carves.stage.app.keep_up().await.unwrap();
+    assert!(carves.object(kept).exists() && !carves.object(orphan).exists());
+    assert_eq!(carves.told("id").await, kept.to_string());
+    carves.stage.clock.advance(seconds(31 * 86_400));
+    carves.stage.app.keep_up().await.unwrap();
+    assert!(!carves.object(kept).exists());
+    assert_eq!(carves.told("id").await, "");
+    let files = carves
+        .stage
+        .texts("SELECT count(*)::text FROM carve_files")
+        .await;
+    assert_eq!(files, ["0"]);
+    carves.end().await;
+}
