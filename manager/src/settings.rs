@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use ostiary_boot::seal::Key;
+use ostiary_domain::carve::CarveOptions;
 use serde::Deserialize;
 
 /// The sections that the manager needs.
@@ -22,6 +23,12 @@ pub struct Settings {
     pub outputs: ostiary_outputs::Options,
     /// How changes of configs go out.
     pub rollouts: ostiary_domain::rollout::Plan,
+    /// Files collected from nodes.
+    #[serde(default)]
+    pub carves: CarveOptions,
+    /// Where they lie.
+    #[serde(default)]
+    pub blobs: ostiary_blobs::Options,
     /// The manager itself.
     pub manager: ManagerOptions,
 }
@@ -70,6 +77,8 @@ pub struct ManagerOptions {
     pub sign_in_window_minutes: i64,
     /// PEM file with the certificate that nodes shall trust, offered for download; never a key.
     pub ca_certificate: PathBuf,
+    /// PEM file with the root that shall come: offered beside the present one, so that nodes trust both before it is needed.
+    pub next_ca_certificate: PathBuf,
 }
 
 impl ManagerOptions {
@@ -109,6 +118,7 @@ mod tests {
             "sign_in_attempts_per_address",
             "sign_in_window_minutes",
             "ca_certificate",
+            "next_ca_certificate",
         ] {
             assert!(
                 section.contains(&format!("\n{name} = ")),

@@ -1,8 +1,9 @@
 //! What every handler may use.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
+use ostiary_blobs::Blobs;
 use ostiary_boot::clock::Clock;
 use ostiary_domain::node::HealthLimits;
 use ostiary_store::Db;
@@ -23,6 +24,7 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Templates.
     pub views: Arc<Views>,
+    blobs: Arc<OnceLock<Blobs>>,
     /// What is known of osquery's SQL.
     pub sql_checkers: Arc<SqlCheckers>,
 }
@@ -37,7 +39,22 @@ impl App {
             settings: Arc::new(settings),
             clock,
             views,
+            blobs: Arc::default(),
             sql_checkers: Arc::default(),
+        }
+    }
+
+    /// Where carves lie; opened when it is first asked for.
+    ///
+    /// # Errors
+    /// The settings `[blobs]` cannot be meant, or the folder cannot be used.
+    pub fn blobs(&self) -> Result<Blobs, crate::error::Error> {
+        match self.blobs.get() {
+            Some(blobs) => Ok(blobs.clone()),
+            None => {
+                let opened = Blobs::open(&self.settings.blobs).map_err(anyhow::Error::from)?;
+                Ok(self.blobs.get_or_init(|| opened).clone())
+            }
         }
     }
 

@@ -31,7 +31,7 @@ impl Role {
         ),
         (
             Self::Editor,
-            "Changes packs, queries, rules and tags, runs live queries, works on findings.",
+            "Changes packs, queries, rules and tags, runs live queries, collects and downloads files of nodes, works on findings.",
         ),
         (
             Self::Admin,
@@ -99,6 +99,8 @@ rights! {
     Edit: Editor, "change this";
     /// To ask nodes now.
     RunLiveQuery: Editor, "run live queries";
+    /// To take files of nodes out of the house.
+    TakeFiles: Editor, "download files of nodes";
     /// To look after users, secrets and destinations.
     Admin: Admin, "do this; it takes an admin";
 }

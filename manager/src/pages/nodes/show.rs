@@ -20,7 +20,7 @@ use crate::pages::table::{MAX_ROWS, rows_of, table};
 use crate::pages::{findings::line, live_queries::title};
 use crate::state::App;
 
-pub(super) async fn load(conn: &mut Conn, id: NodeId) -> Result<NodeRecord> {
+pub(in crate::pages) async fn load(conn: &mut Conn, id: NodeId) -> Result<NodeRecord> {
     node_records::find(conn, id).await?.ok_or(Error::NotFound)
 }
 
@@ -49,7 +49,7 @@ fn head(node: &NodeRecord, app: &App) -> Value {
     })
 }
 
-pub(super) async fn render(
+pub(in crate::pages) async fn render(
     app: &App,
     visitor: &Visitor,
     node: &NodeRecord,
