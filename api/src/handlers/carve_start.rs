@@ -8,7 +8,7 @@ use ostiary_boot::seal::random_token;
 use ostiary_domain::carve::{self, Refusal};
 use ostiary_domain::ids::CarveId;
 use ostiary_domain::osquery::{CarveStart, CarveStarted, sanitise};
-use ostiary_store::Db;
+use ostiary_store::{Db, table_denials};
 use ostiary_store::carves::{self, CarveState, NewCarve};
 use ostiary_store::node_keys::KnownNode;
 
@@ -44,6 +44,16 @@ async fn begin(
     // What needs no look into Postgres is refused without one.
     let shape = carve::decide(&app.carves, &node.facts, start, None)?;
     let now = app.clock.now();
+    let mut conn = app.db.acquire().await?;
+    let denials: Vec<_> = table_denials::list(&mut conn)
+        .await?
+        .into_iter()
+        .map(|denial| denial.values)
+        .collect();
+    drop(conn);
+    if carve::why_not(&app.carves, &denials, &node.facts).is_some() {
+        return Err(Refusal::NotThisNode.into());
+    }
     let mut tx = app.db.begin().await?;
     carves::lock_starts(&mut tx).await?;
     let begun = carves::find_begun(&mut tx, node.id, &start.carve_id).await?;

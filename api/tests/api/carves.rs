@@ -348,6 +348,18 @@ async fn carves_are_off_unless_switched_on_and_only_of_nodes_that_may() {
         403,
         "no files are collected",
     );
+    // Denied tables are denied however the carve began.
+    api.db
+        .execute(
+            "INSERT INTO table_denials (id, target, tables, reason, created_at, updated_at)
+             VALUES ('00000000-0000-7000-8000-0000000000aa', 'host:web-1', '{carves}', 'private.', now(), now())",
+        )
+        .await;
+    assert_start_refused(
+        &api.post("/carve/start", start_body(&web, "c-2")).await,
+        403,
+        "no files are collected",
+    );
     let unknown = api.post("/carve/start", start_body("unknown", "c-1")).await;
     assert_eq!((unknown.status, session_of(&unknown)), (401, None));
     api.stop().await;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::Shape;
 use crate::node::NodeFacts;
 use crate::osquery::CarveStart;
+use crate::table_denial::TableDenial;
 use crate::target::Target;
 
 /// Settings `[carves]`, read alike by all three processes.
@@ -39,12 +40,6 @@ impl CarveOptions {
         Target::parse(&self.target).unwrap_or(Target::None)
     }
 
-    /// May files of this node be collected?
-    #[must_use]
-    pub fn may_collect(&self, node: &NodeFacts) -> bool {
-        self.enabled && self.target().matches(node)
-    }
-
     /// A carve of which no block has come for this long is given up.
     #[must_use]
     pub fn timeout(&self) -> TimeDelta {
@@ -72,6 +67,34 @@ impl Default for CarveOptions {
             timeout_minutes: 180,
             keep_days: 30,
         }
+    }
+}
+
+/// osquery's table of carves: nodes that are denied it are not collected from either, however a carve began.
+const TABLE: &str = "carves";
+
+/// Why no files of this node are collected, as a sentence for people; `None` if they may be.
+#[must_use]
+pub fn why_not(
+    options: &CarveOptions,
+    denials: &[TableDenial],
+    node: &NodeFacts,
+) -> Option<String> {
+    let table = TABLE.to_owned();
+    if !options.enabled {
+        Some("Carves are switched off ([carves] enabled in the settings).".to_owned())
+    } else if !options.target().matches(node) {
+        let target = &options.target;
+        Some(format!(
+            "It is none of the nodes whose files may be collected: {target}"
+        ))
+    } else {
+        denials
+            .iter()
+            .find(|denial| {
+                denial.denies_any(std::iter::once(&table)) && denial.nodes().matches(node)
+            })
+            .map(|denial| format!("It is denied the table carves: {}", denial.reason))
     }
 }
 
@@ -248,6 +271,33 @@ mod tests {
             decided(&options(), &node, &start(1, 101, 50)),
             Err(Refusal::BlocksTooLarge)
         );
+    }
+
+    #[test]
+    fn a_node_that_is_denied_the_table_is_not_collected_from() {
+        let denial = |tables: &str| TableDenial {
+            target: "laptop".into(),
+            tables: vec![tables.into()],
+            reason: "private.".into(),
+        };
+        let all = CarveOptions {
+            target: "*".into(),
+            ..options()
+        };
+        let laptop = NodeFacts {
+            tags: vec!["Laptop".into()],
+            ..NodeFacts::default()
+        };
+        let server = NodeFacts::default();
+        let denials = [denial("file"), denial("carves")];
+        let told = why_not(&all, &denials, &laptop).unwrap();
+        assert_eq!(told, "It is denied the table carves: private.");
+        assert_eq!(why_not(&all, &denials[..1], &laptop), None);
+        assert_eq!(why_not(&all, &denials, &server), None);
+        let told = why_not(&options(), &[], &laptop).unwrap();
+        assert!(told.ends_with("not laptop"), "{told}");
+        let told = why_not(&CarveOptions::default(), &[], &server).unwrap();
+        assert!(told.contains("switched off"), "{told}");
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod request;
 mod shape;
 
 pub use archive::{ArchiveFormat, entry_path, shown_path};
-pub use limits::{BlockRefusal, CarveOptions, CarveUse, Refusal, decide};
+pub use limits::{BlockRefusal, CarveOptions, CarveUse, Refusal, decide, why_not};
 pub use request::{CarveRow, carve_row, sql_for_path};
 pub use shape::Shape;
