@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use ostiary_boot::clock::SystemClock;
 use ostiary_boot::http::{self, Listener};
+use ostiary_boot::trials::Trials;
 use ostiary_boot::{metrics, tls};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{App, Settings, freshness, router};
+use crate::{App, Settings, certificates, freshness, router};
 
 /// An api that listens.
 #[derive(Debug)]
@@ -54,14 +55,22 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     let options = settings.api.clone();
     let mut listeners = Vec::new();
     let (mut address, mut plain_address) = (None, None);
+    let mut tls_served = None;
     let background = TaskTracker::new();
     if let Some(listen) = options.listen {
         let (config, certificate) = tls::server_config(&options.tls())?;
-        let listener = Listener::tls(listen, config).await?;
+        let shown = certificate.shown();
+        let pause = Duration::from_secs(options.next_certificate_trial_seconds);
+        let trials = shown.next().map(|_| Arc::new(Trials::new(pause)));
+        let mut listener = Listener::tls(listen, config).await?;
+        if let Some(trials) = &trials {
+            listener = listener.with_trials(trials.clone());
+        }
         address = Some(listener.address()?);
         listeners.push(listener);
         let period = Duration::from_secs(options.certificate_check_seconds.max(1));
         background.spawn(certificate.watch(period, shutdown.clone()));
+        tls_served = Some((shown, trials));
     }
     if let Some(listen) = options.plain_listen {
         let listener = Listener::plain(listen, &options.trusted_proxies).await?;
@@ -77,6 +86,9 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     let router = router::router(app.clone(), recorder);
     background.spawn(freshness::follow(app.clone(), shutdown.clone()));
     background.spawn(flush_checkins(app.clone(), shutdown.clone()));
+    if let Some((shown, trials)) = tls_served {
+        background.spawn(certificates::tell(app.clone(), shown, trials, shutdown.clone()));
+    }
     tracing::info!(?address, ?plain_address, "the api listens");
     let connections = TaskTracker::new();
     for listener in listeners {

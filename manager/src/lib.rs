@@ -7,6 +7,7 @@
 pub mod actions;
 pub mod assets;
 pub mod auth;
+mod certificates;
 pub mod commands;
 pub mod error;
 mod operations;

@@ -45,6 +45,7 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/findings", get(rest::findings::list))
         .route("/findings/{id}", get(rest::findings::show))
         .route("/deliveries", get(rest::deliveries::list))
+        .route("/nodes/{id}/carves", post(rest::carves::collect))
         .route("/carves", get(rest::carves::list))
         .route("/carves/{id}", get(rest::carves::show))
         .route("/carves/{id}/archive", get(pages::carves::archive))
@@ -64,7 +65,10 @@ fn rest_router(app: &App) -> Router<App> {
             "/live-queries/{id}/cancel",
             post(rest::live_queries::cancel),
         )
-        .route("/config/import", post(rest::config::import))
+        .route(
+            "/config/import",
+            post(rest::config::import).layer(DefaultBodyLimit::max(rest::config::MAX_BYTES)),
+        )
         .route("/config/export", get(rest::config::export))
         .route("/packs/{id}/export", get(rest::config::export_pack))
         .fallback(rest::not_found)

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::Settings;
 use crate::state::App;
-use crate::{assets, router};
+use crate::{assets, certificates, router};
 
 /// How often ended sessions are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
@@ -29,10 +29,11 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     metrics::start();
     assets::warn_if_missing();
     let db = Db::prepare(&settings.database, "ostiary-manager")?;
-    let listener = listen(&settings, &shutdown).await.context("[manager]")?;
+    let (listener, shown) = listen(&settings, &shutdown).await.context("[manager]")?;
     tracing::info!(listen = %listener.address()?, tls = settings.manager.has_tls(), "the manager listens");
     let app = App::new(db, settings, Arc::new(SystemClock));
     let pruning = tokio::spawn(prune(app.clone()));
+    let telling = tokio::spawn(certificates::tell(app.clone(), shown, shutdown.clone()));
     http::serve(
         listener,
         router::router(app.clone()),
@@ -41,14 +42,19 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     )
     .await;
     pruning.abort();
+    telling.abort();
     app.db.close().await;
     Ok(())
 }
 
-async fn listen(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Listener> {
+async fn listen(
+    settings: &Settings,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<(Listener, Option<tls::Shown>)> {
     let options = &settings.manager;
     if !options.has_tls() {
-        return Listener::plain(options.listen, &options.trusted_proxies).await;
+        let listener = Listener::plain(options.listen, &options.trusted_proxies).await?;
+        return Ok((listener, None));
     }
     let files = tls::Options {
         certificate: options.certificate.clone(),
@@ -56,8 +62,9 @@ async fn listen(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Re
         ..tls::Options::default()
     };
     let (config, certificate) = tls::server_config(&files)?;
+    let shown = certificate.shown();
     tokio::spawn(certificate.watch(WATCH_EVERY, shutdown.clone()));
-    Listener::tls(options.listen, config).await
+    Ok((Listener::tls(options.listen, config).await?, Some(shown)))
 }
 
 /// Forgets ended sessions now and then.

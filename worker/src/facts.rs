@@ -5,6 +5,7 @@
 //! | `ostiary/enrolled` | `triggered` | what the api notes at an enrollment |
 //! | `ostiary/offline` | `triggered` | `last_seen_at`, `results_at`, `enrolled_at`; `since_last_checkin`, `since_last_result` and `since_last_checkin_to_last_result`, each with `_seconds` and with `_days` |
 //! | `ostiary/silent` | `triggered` | the same |
+//! | `ostiary/certificate_expiring` | `triggered` | `role`, `subject`, `not_after`, `days_left`, `fingerprint`; about Ostiary itself, not about a node |
 //! | `ostiary/rollout_halted` | `triggered` | `reason`, `rollout_id`, `revision`, `base_revision`, `stage`: on each node whose trouble halted a roll-out |
 //! | `ostiary/config_not_taken_up` | `triggered` | the same: on each node that did not take the change up in time |
 //!

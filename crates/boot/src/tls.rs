@@ -2,13 +2,16 @@
 //!
 //! TLS 1.2 and 1.3 by aws-lc-rs, HTTP/1.1 only. osqueryd offers no ALPN and names even IP addresses as server name; both are fine
 //! here, since the certificate does not depend on what the client asks for.
+//!
+//! Beside the certificate in use a listener may have the *next* one, on trial ([`crate::trials`]): some connections are shown that
+//! instead, so that one learns which clients trust its root before all depend on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, ensure};
-use arc_swap::ArcSwap;
+use anyhow::{Context as _, bail, ensure};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,8 +19,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::certificates::ChainId;
 
 /// Certificate, key, and whether clients must show one, too.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -31,6 +39,10 @@ pub struct Options {
     pub client_ca: Option<PathBuf>,
     /// Are clients asked for a certificate?
     pub client_certificates: ClientCertificates,
+    /// PEM file: the certificate on trial, then its intermediates.
+    pub next_certificate: Option<PathBuf>,
+    /// PEM file: its private key.
+    pub next_private_key: Option<PathBuf>,
 }
 
 /// Are clients asked for a certificate?
@@ -79,7 +91,7 @@ pub fn server_config(
             builder.with_client_cert_verifier(verifier.build()?)
         }
     };
-    let mut config = builder.with_cert_resolver(certificate.shown.clone());
+    let mut config = builder.with_cert_resolver(certificate.shown.0.clone());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok((Arc::new(config), certificate))
@@ -100,34 +112,150 @@ fn client_roots(options: &Options) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Our certificate, as it is shown to clients, and the files it came from.
-#[derive(Debug)]
-pub struct Certificate {
-    shown: Arc<Shown>,
-    files: [PathBuf; 2],
-    /// When the files that we have last looked at were written.
-    seen: [Option<SystemTime>; 2],
+/// A chain of certificates that a listener shows.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Tells it from others.
+    pub id: ChainId,
+    /// The leaf first.
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
-#[derive(Debug)]
-struct Shown(ArcSwap<CertifiedKey>);
+/// The chains that a listener shows at present. Cheap to clone; follows every renewal.
+#[derive(Debug, Clone)]
+pub struct Shown(Arc<Resolver>);
 
-impl ResolvesServerCert for Shown {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+impl Shown {
+    /// The chain in use.
+    #[must_use]
+    pub fn present(&self) -> Chain {
+        self.0.present.load().chain()
+    }
+
+    /// The chain on trial, if there is one.
+    #[must_use]
+    pub fn next(&self) -> Option<Chain> {
+        self.0.next.load().as_ref().map(|next| next.chain())
     }
 }
+
+#[derive(Debug)]
+struct Resolver {
+    present: ArcSwap<Pair>,
+    next: ArcSwapOption<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    key: Arc<CertifiedKey>,
+    id: ChainId,
+}
+
+impl Pair {
+    fn chain(&self) -> Chain {
+        Chain {
+            id: self.id,
+            certificates: self.key.cert.clone(),
+        }
+    }
+}
+
+/// What one hand-shake wants to show, and which pair it was that it showed.
+#[derive(Debug)]
+struct Handshake {
+    on_trial: bool,
+    showed: std::sync::Mutex<Option<ChainId>>,
+}
+
+tokio::task_local! {
+    /// rustls asks the resolver in the middle of a hand-shake and tells it nothing of the connection; this does.
+    static HANDSHAKE: Arc<Handshake>;
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let handshake = HANDSHAKE.try_with(Arc::clone).ok();
+        let on_trial = handshake
+            .as_ref()
+            .is_some_and(|handshake| handshake.on_trial);
+        let next = if on_trial {
+            self.next.load_full()
+        } else {
+            None
+        };
+        let pair = next.unwrap_or_else(|| self.present.load_full());
+        if let Some(handshake) = handshake
+            && let Ok(mut showed) = handshake.showed.lock()
+        {
+            *showed = Some(pair.id);
+        }
+        Some(pair.key.clone())
+    }
+}
+
+/// Makes a hand-shake; `on_trial` shows the next chain if there is one. Gives, with the outcome, the chain that was shown: on success
+/// the client trusts its root. `None` where it was spared the look, because it resumed a session.
+pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    acceptor: &TlsAcceptor,
+    socket: S,
+    on_trial: bool,
+) -> (std::io::Result<TlsStream<S>>, Option<ChainId>) {
+    let handshake = Arc::new(Handshake {
+        on_trial,
+        showed: std::sync::Mutex::default(),
+    });
+    let outcome = HANDSHAKE
+        .scope(handshake.clone(), acceptor.accept(socket))
+        .await;
+    let resumed = outcome.as_ref().is_ok_and(|stream| {
+        stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    });
+    let showed = handshake.showed.lock().map_or(None, |showed| *showed);
+    (outcome, showed.filter(|_| !resumed))
+}
+
+/// Our certificates, as they are shown to clients, and the files they came from.
+#[derive(Debug)]
+pub struct Certificate {
+    shown: Shown,
+    files: Files,
+    next: Option<Files>,
+    /// When the files that we have last looked at were written.
+    seen: Vec<Option<SystemTime>>,
+}
+
+/// Certificate and key.
+type Files = [PathBuf; 2];
 
 impl Certificate {
     fn load(options: &Options) -> anyhow::Result<Self> {
         let files = [options.certificate.clone(), options.private_key.clone()];
-        let seen = written_at(&files);
-        let pair = read_pair(&files)?;
-        Ok(Self {
-            shown: Arc::new(Shown(ArcSwap::from_pointee(pair))),
+        let is_named = |file: &&PathBuf| !file.as_os_str().is_empty();
+        let next_certificate = options.next_certificate.as_ref().filter(is_named);
+        let next_key = options.next_private_key.as_ref().filter(is_named);
+        let next = match (next_certificate, next_key) {
+            (Some(certificate), Some(key)) => Some([certificate.clone(), key.clone()]),
+            (None, None) => None,
+            _ => bail!("next_certificate and next_private_key go together"),
+        };
+        let resolver = Resolver {
+            present: ArcSwap::from_pointee(read_pair(&files)?),
+            next: ArcSwapOption::from(next.as_ref().map(read_pair).transpose()?.map(Arc::new)),
+        };
+        let mut certificate = Self {
+            shown: Shown(Arc::new(resolver)),
             files,
-            seen,
-        })
+            next,
+            seen: Vec::new(),
+        };
+        certificate.seen = certificate.written_at();
+        Ok(certificate)
+    }
+
+    /// What is shown, now and after every renewal.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        self.shown.clone()
     }
 
     /// Reads the files again. New connections get the new certificate, old ones live on.
@@ -135,8 +263,12 @@ impl Certificate {
     /// # Errors
     /// The files hold no pair that belongs together; the old one stays.
     pub fn reload(&mut self) -> anyhow::Result<()> {
-        self.seen = written_at(&self.files);
-        self.shown.0.store(Arc::new(read_pair(&self.files)?));
+        self.seen = self.written_at();
+        let resolver = &self.shown.0;
+        resolver.present.store(Arc::new(read_pair(&self.files)?));
+        if let Some(next) = &self.next {
+            resolver.next.store(Some(Arc::new(read_pair(next)?)));
+        }
         Ok(())
     }
 
@@ -155,7 +287,7 @@ impl Certificate {
                 _ = hang_up.recv() => true,
                 _ = tick.tick() => false,
             };
-            if !asked && written_at(&self.files) == self.seen {
+            if !asked && self.written_at() == self.seen {
                 continue;
             }
             match self.reload() {
@@ -167,32 +299,46 @@ impl Certificate {
             }
         }
     }
+
+    fn written_at(&self) -> Vec<Option<SystemTime>> {
+        let written = |file: &PathBuf| {
+            std::fs::metadata(file)
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        };
+        let next = self.next.as_ref().map_or(&[][..], |next| &next[..]);
+        self.files.iter().chain(next).map(written).collect()
+    }
 }
 
-fn written_at(files: &[PathBuf; 2]) -> [Option<SystemTime>; 2] {
-    files.each_ref().map(|file| {
-        std::fs::metadata(file)
-            .and_then(|metadata| metadata.modified())
-            .ok()
-    })
-}
-
-fn read_pair([certificate, key]: &[PathBuf; 2]) -> anyhow::Result<CertifiedKey> {
-    let chain = CertificateDer::pem_file_iter(certificate)
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub fn read_chain(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("{} cannot be read as certificates", certificate.display()))?;
-    ensure!(
-        !chain.is_empty(),
-        "{} holds no certificate",
-        certificate.display()
-    );
+        .with_context(|| format!("{} cannot be read as certificates", file.display()))?;
+    ensure!(!chain.is_empty(), "{} holds no certificate", file.display());
+    Ok(chain)
+}
+
+fn read_pair([certificate, key]: &Files) -> anyhow::Result<Pair> {
+    let chain = read_chain(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .with_context(|| format!("{} cannot be read as a key", key.display()))?;
-    CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).with_context(|| {
-        format!(
-            "{} and {} do not belong together",
-            certificate.display(),
-            key.display()
-        )
+    let id = ChainId::of(&chain);
+    let key = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).with_context(
+        || {
+            format!(
+                "{} and {} do not belong together",
+                certificate.display(),
+                key.display()
+            )
+        },
+    )?;
+    Ok(Pair {
+        key: Arc::new(key),
+        id,
     })
 }

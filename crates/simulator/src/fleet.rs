@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::carver::{Carve, Carver};
 use crate::counters::Counts;
 use crate::database::Database;
 use crate::drift::Drift;
@@ -21,6 +22,7 @@ use crate::misbehave::{Misbehaviour, is_chosen};
 use crate::node::Node;
 use crate::settings::Settings;
 use crate::value::Columns;
+use crate::version::Version;
 
 /// How often databases are written.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
@@ -64,6 +66,13 @@ impl Builder {
         self
     }
 
+    /// The versions of osquery that nodes run, in turn.
+    #[must_use]
+    pub fn versions(mut self, versions: &[Version]) -> Builder {
+        self.settings.versions = versions.to_vec();
+        self
+    }
+
     /// All chance follows from this; fleets of different seeds are different machines.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Builder {
@@ -75,6 +84,20 @@ impl Builder {
     #[must_use]
     pub fn costly_tables(mut self, tables: &[&str]) -> Builder {
         self.settings.costly_tables = tables.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// The second in which osquery counts the pauses between attempts.
+    #[must_use]
+    pub fn retry_unit(mut self, unit: Duration) -> Builder {
+        self.settings.retry_unit = unit;
+        self
+    }
+
+    /// Switches the carver on.
+    #[must_use]
+    pub fn carver(mut self, carver: Carver) -> Builder {
+        self.settings.carver = Some(carver);
         self
     }
 
@@ -319,6 +342,14 @@ impl Fleet {
         Ok(rows
             .map(|(name, rows)| (name.clone(), rows.iter().map(texts).collect()))
             .collect())
+    }
+
+    /// What a node was asked to carve, in that order.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn carves(&self, node: usize) -> Result<Vec<Carve>, NoSuchNode> {
+        Ok(self.node(node)?.state().carves.clone())
     }
 
     /// What all nodes did.

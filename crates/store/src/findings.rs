@@ -5,6 +5,7 @@ use ostiary_domain::ids::{FindingId, NodeId, RuleId};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::reporting_nodes::OSTIARY;
 use crate::{Conn, Result};
 
 /// How many of the latest matches are kept beside the first.
@@ -63,6 +64,25 @@ pub enum Upserted {
     RuleGone,
 }
 
+/// Counts on a finding about Ostiary itself that is open. It has no node, and the index that keeps others apart passes over it; the
+/// transaction must hold the lock of [`OSTIARY`], as it holds that of a node.
+async fn count_on_own(conn: &mut Conn, matched: &Matched<'_>) -> Result<Option<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        UPDATE findings SET last_matched_at = greatest(last_matched_at, $4), match_count = match_count + $5
+        WHERE rule_id = $1 AND node_id IS NULL AND node_name = $2 AND entity_hash = $3 AND state <> 'resolved'
+        RETURNING id
+        "#,
+        matched.rule_id.0,
+        matched.node_name,
+        matched.entity_hash,
+        matched.matched_at,
+        matched.count
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// Opens a finding, or counts on the one that is open. The first match and the latest 20 are kept.
 ///
 /// # Errors
@@ -72,6 +92,11 @@ pub enum Upserted {
 /// There are no matches.
 pub async fn upsert(conn: &mut Conn, matched: &Matched<'_>) -> Result<Upserted> {
     let first = matched.matches.first().expect("a finding needs a match");
+    let is_own = matched.node_id == OSTIARY;
+    if is_own && let Some(finding) = count_on_own(&mut *conn, matched).await? {
+        insert_matches(conn, finding, matched).await?;
+        return Ok(Upserted::Counted(FindingId(finding)));
+    }
     let row = sqlx::query!(
         r#"
         WITH rule AS (SELECT id FROM rules WHERE id = $2 AND enabled FOR KEY SHARE)
@@ -87,7 +112,7 @@ pub async fn upsert(conn: &mut Conn, matched: &Matched<'_>) -> Result<Upserted> 
         matched.id.0,
         matched.rule_id.0,
         matched.rule_name,
-        matched.node_id.0,
+        (!is_own).then_some(matched.node_id.0),
         matched.node_name,
         matched.entity_hash,
         matched.entity,

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use crate::{Conn, Result};
 
+/// Stands for Ostiary itself where a fact needs a node: no node has this id.
+pub const OSTIARY: NodeId = NodeId(Uuid::nil());
+
 /// A node that reports.
 #[derive(Debug, Clone)]
 pub struct ReportingNode {
@@ -22,7 +25,27 @@ pub struct ReportingNode {
     pub vitals: Map<String, Value>,
 }
 
-/// Finds nodes, and keeps them from being deleted until the transaction ends.
+impl ReportingNode {
+    /// Ostiary itself, as rules see it: a node without tags.
+    fn ostiary() -> Self {
+        let name = "Ostiary".to_owned();
+        Self {
+            id: OSTIARY,
+            facts: NodeFacts {
+                host_identifier: name.clone(),
+                hostname: name.clone(),
+                name,
+                platform: String::new(),
+                osquery_version: String::new(),
+                tags: Vec::new(),
+            },
+            instance_id: String::new(),
+            vitals: Map::new(),
+        }
+    }
+}
+
+/// Finds nodes, and keeps them from being deleted until the transaction ends. [`OSTIARY`] is found, too.
 ///
 /// # Errors
 /// Postgres failed.
@@ -42,6 +65,9 @@ pub async fn find(conn: &mut Conn, ids: &[NodeId]) -> Result<HashMap<NodeId, Rep
     )
     .fetch_all(conn)
     .await?;
+    let own = ids
+        .contains(&OSTIARY.0)
+        .then(|| (OSTIARY, ReportingNode::ostiary()));
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -68,5 +94,6 @@ pub async fn find(conn: &mut Conn, ids: &[NodeId]) -> Result<HashMap<NodeId, Rep
                 },
             )
         })
+        .chain(own)
         .collect())
 }

@@ -3,19 +3,19 @@
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
 use chrono::{DateTime, Utc};
+use ostiary_boot::certificates;
 use ostiary_domain::ids::EnrollSecretId;
 use ostiary_store::enroll_secrets::{self as store, SecretLine};
 use ostiary_store::{node_lists, tags};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::Fields;
 use super::shell::Page;
 use crate::actions::enroll_secrets::{self, SecretDraft};
 use crate::auth::{Admin, Permit, View, Visitor};
+use crate::certificates::Bundle;
 use crate::error::{Error, FieldErrors, Result};
 use crate::state::App;
 
@@ -68,11 +68,16 @@ async fn context(
     let all_tags = tags::names(&mut conn).await?;
     drop(conn);
     let host = &app.settings.public.api_host;
-    let fingerprint = ca(app).await.and_then(|pem| fingerprint(&pem));
+    let fingerprints: Vec<String> = Bundle::read(app)
+        .await
+        .roots()
+        .iter()
+        .map(|root| certificates::fingerprint(root))
+        .collect();
     Ok(json!({
         "secrets": secrets, "form": form, "errors": errors, "all_tags": all_tags, "created": created,
         "api_url": format!("https://{host}"), "api_host": host,
-        "ca": {"available": fingerprint.is_some(), "fingerprint": fingerprint.unwrap_or_default()},
+        "ca": {"available": !fingerprints.is_empty(), "fingerprints": fingerprints},
         "approvals": APPROVALS, "platforms": platforms(host), "newest": [], "since": now,
     }))
 }
@@ -223,50 +228,10 @@ pub(crate) async fn ca_certificate(State(app): State<App>, _: Permit<View>) -> R
     Ok((headers, pem).into_response())
 }
 
-/// The certificates of the configured file. **Invariant:** only they: a key that lies in the same file is left out.
+/// All roots that nodes shall trust, during a rotation the present and the next one.
 async fn ca(app: &App) -> Option<String> {
-    let path = &app.settings.manager.ca_certificate;
-    if path.as_os_str().is_empty() {
-        return None;
-    }
-    match tokio::fs::read_to_string(path).await {
-        Ok(text) => Some(only_certificates(&text)).filter(|pem| !pem.is_empty()),
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "[manager] ca_certificate cannot be read");
-            None
-        }
-    }
-}
-
-fn only_certificates(text: &str) -> String {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    const END: &str = "-----END CERTIFICATE-----";
-    let blocks = text
-        .split(BEGIN)
-        .skip(1)
-        .filter_map(|block| block.split_once(END));
-    blocks
-        .map(|(body, _)| format!("{BEGIN}{body}{END}\n"))
-        .collect()
-}
-
-/// SHA-256 of the first certificate, as `openssl x509 -fingerprint` writes it.
-fn fingerprint(pem: &str) -> Option<String> {
-    let body: String = pem
-        .lines()
-        .skip(1)
-        .take_while(|line| !line.starts_with("-----"))
-        .collect();
-    let der = base64::engine::general_purpose::STANDARD
-        .decode(body.trim())
-        .ok()?;
-    Some(
-        Sha256::digest(der)
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect::<Vec<_>>()
-            .join(":"),
-    )
+    let roots = Bundle::read(app).await.roots();
+    (!roots.is_empty()).then(|| certificates::to_pem(&roots))
 }
 
 /// What to put on a machine, for each platform. Paths are those of osquery's own packages.
@@ -349,22 +314,6 @@ fn flagfile(host: &str, dir: &str, separator: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_in_the_file_is_never_given_away() {
-        let file = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n\
-                    -----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n";
-        let pem = only_certificates(file);
-        assert_eq!(
-            pem,
-            "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
-        );
-        assert!(fingerprint(&pem).unwrap().starts_with("B5:D4:04:5C:3F"));
-        assert_eq!(
-            only_certificates("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-            ""
-        );
-    }
 
     #[test]
     fn a_flagfile_names_every_endpoint() {

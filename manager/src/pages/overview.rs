@@ -11,6 +11,7 @@ use serde_json::json;
 use super::findings::line;
 use super::shell::Page;
 use crate::auth::{Permit, View, Visitor};
+use crate::certificates;
 use crate::error::Result;
 use crate::state::App;
 
@@ -55,6 +56,7 @@ pub(crate) async fn show(
         "worst": worst.items.iter().map(line).collect::<Vec<_>>(),
         "ending_secrets": overview::ending_secrets(&mut conn, now, now + SECRETS_END_SOON).await?,
         "deliveries": {"dead_day": traffic.dead_day, "waiting": traffic.waiting},
+        "certificate_warnings": certificates::warnings(&app, &mut conn).await?,
     });
     drop(conn);
     Page {

@@ -1,5 +1,6 @@
 //! Facts that rules can match: enrolled, offline, silent.
 
+use ostiary_store::certificates::{self, ChainRole};
 use serde_json::json;
 
 use crate::support::{Stage, seconds, snapshot};
@@ -122,5 +123,81 @@ async fn a_node_that_checks_in_without_results_is_silent_until_a_snapshot_comes(
         stage.count("nodes WHERE silent_noted_at IS NOT NULL").await,
         0
     );
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn after_a_restore_a_node_has_its_time_anew_before_it_counts_as_quiet() {
+    let stage = Stage::new().await;
+    stage.node("web-1").await;
+    stage.rule("offline", &on_fact("ostiary/offline"), "").await;
+    // The backup is a day old: nobody was heard of since, as far as it knows.
+    stage.clock.advance(seconds(86_400));
+    let at = stage.now();
+    stage
+        .test
+        .execute(&format!(
+            "INSERT INTO restores (id, restored_at, backup_made_at, schedule_epoch) \
+             VALUES (gen_random_uuid(), '{at}', '{at}'::timestamptz - interval '1 day', 7)"
+        ))
+        .await;
+    stage.app.keep_up().await.unwrap();
+    stage.work().await;
+    assert!(opened(&stage).await.is_empty());
+    stage.clock.advance(seconds(16 * 60));
+    stage.app.keep_up().await.unwrap();
+    stage.work().await;
+    assert_eq!(opened(&stage).await, ["offline web-1 1"]);
+    stage.end().await;
+}
+
+/// A certificate that ends on the day after so many days.
+fn ending_in(days: i64, stage: &Stage) -> String {
+    use chrono::Datelike as _;
+    let end = (stage.now() + chrono::TimeDelta::days(days + 1)).date_naive();
+    let mut params = rcgen::CertificateParams::new(vec!["fleet.example.com".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(
+        end.year(),
+        u8::try_from(end.month()).unwrap(),
+        u8::try_from(end.day()).unwrap(),
+    );
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().pem()
+}
+
+#[tokio::test]
+async fn the_end_of_a_certificate_is_told_once_at_each_number_of_days() {
+    let stage = Stage::new().await;
+    stage
+        .rule(
+            "certificates",
+            &on_fact("ostiary/certificate_expiring"),
+            "entity_columns='{role}'",
+        )
+        .await;
+    let (soon, fine) = (ending_in(20, &stage), ending_in(400, &stage));
+    let serve = async || {
+        let mut conn = stage.test.db.acquire().await.unwrap();
+        for (role, id, pem) in [(ChainRole::Api, 1, &soon), (ChainRole::Ca, 2, &fine)] {
+            certificates::put_served(&mut conn, role, &[id; 32], pem, stage.now())
+                .await
+                .unwrap();
+        }
+    };
+    for _ in 0..3 {
+        serve().await;
+        stage.app.keep_up().await.unwrap();
+        stage.work().await;
+    }
+    assert_eq!(opened(&stage).await, ["certificates Ostiary 1"]);
+    stage.clock.advance(seconds(15 * 86_400));
+    for _ in 0..2 {
+        serve().await;
+        stage.app.keep_up().await.unwrap();
+        stage.work().await;
+    }
+    assert_eq!(opened(&stage).await, ["certificates Ostiary 2"]);
+    let days = "SELECT columns ->> 'role' || ' ' || (columns ->> 'days_left') FROM finding_matches ORDER BY id";
+    assert_eq!(stage.texts(days).await.len(), 2);
     stage.end().await;
 }

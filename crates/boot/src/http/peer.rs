@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
+use crate::certificates::ChainId;
+
 /// The other end of the connection a request came by.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -15,6 +17,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The certificate it proved to hold, if it was asked and has one.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The chain of ours that it has accepted, so that it trusts the root of that; `None` without TLS, or for a resumed session.
+    pub accepted: Option<ChainId>,
 }
 
 /// A client's certificate, verified by the hand-shake.
