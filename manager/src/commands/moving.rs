@@ -9,6 +9,7 @@ use super::seed::explain;
 use crate::actions::config_change::Saving;
 use crate::actions::config_export;
 use crate::actions::config_import::{self, Import, ImportDraft, Report, UploadedFile};
+use crate::actions::resync;
 use crate::actions::takeover::{self, DoormanImport, KeyFile};
 use crate::auth::{Admin, Edit, Permit, View};
 use crate::state::App;
@@ -24,6 +25,18 @@ pub(super) enum Command {
     /// Take over node keys of another manager from CSV: host_identifier, node_key, and if known hardware_uuid, hardware_serial,
     /// hostname, platform, tags.
     ImportNodeKeys(ImportNodeKeys),
+    /// Have the nodes of a target send all rows of all their queries again, after a move or a restore.
+    Resync(Resync),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resync {
+    /// Tag expression; all nodes without.
+    #[arg(long, default_value = "")]
+    target: String,
+    /// Do it, rather than only say how many nodes that would be.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +100,7 @@ impl Command {
             Self::ExportConfig(arguments) => export_config(app, arguments).await,
             Self::ImportDoorman(arguments) => import_doorman(app, arguments).await,
             Self::ImportNodeKeys(arguments) => import_node_keys(app, arguments).await,
+            Self::Resync(arguments) => resync_nodes(app, arguments).await,
         }
     }
 }
@@ -192,5 +206,21 @@ async fn import_node_keys(app: &App, arguments: ImportNodeKeys) -> anyhow::Resul
             .map_err(explain)?;
     }
     tell(&shown, arguments.apply);
+    Ok(())
+}
+
+async fn resync_nodes(app: &App, arguments: Resync) -> anyhow::Result<()> {
+    let nodes = resync::reach(app, &arguments.target)
+        .await
+        .map_err(explain)?;
+    if !arguments.yes {
+        println!("{nodes} nodes would send everything again; --yes does this.");
+        return Ok(());
+    }
+    let permit = Permit::<Edit>::for_command();
+    let epoch = resync::resync(app, &permit, &arguments.target, &nodes.to_string())
+        .await
+        .map_err(explain)?;
+    println!("{nodes} nodes send everything again, with schedule_epoch {epoch}.");
     Ok(())
 }

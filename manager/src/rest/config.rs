@@ -16,6 +16,9 @@ use crate::error::Result;
 use crate::pages::config_import::download;
 use crate::state::App;
 
+/// Largest body of an import: what is read of files, with room for its quotation.
+pub(crate) const MAX_BYTES: usize = 20 * 1024 * 1024;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Wanted {

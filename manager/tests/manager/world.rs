@@ -165,6 +165,19 @@ impl World {
         self.send(request.unwrap()).await
     }
 
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        token: &str,
+        body: &serde_json::Value,
+    ) -> Answer {
+        let request = Request::post(path)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()));
+        self.send(request.unwrap()).await
+    }
+
     pub(crate) async fn end(self) {
         self.app.db.close().await;
         self.test_db.drop().await;

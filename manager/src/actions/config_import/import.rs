@@ -91,6 +91,13 @@ impl Import {
                     (_, own) => own,
                 };
                 match read_file(file, pack_name) {
+                    // Postgres keeps no such text.
+                    Ok(read) if json!(read).to_string().contains("\\u0000") => {
+                        check.wrong(
+                            "text",
+                            "It cannot be imported: a text in it has a NUL character.",
+                        );
+                    }
                     Ok(read) => files.push((file.name.clone(), read)),
                     Err(error) => {
                         let which = if file.name.is_empty() {

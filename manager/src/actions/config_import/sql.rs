@@ -2,6 +2,7 @@
 //! and reaches no node meanwhile.
 
 use ostiary_domain::node_config::section::{StatementKind, statements};
+use ostiary_domain::node_config::section_check::{check_key, check_value};
 use ostiary_store::Conn;
 use serde_json::Value;
 
@@ -82,6 +83,10 @@ pub(crate) async fn check(app: &App, conn: &mut Conn, wanted: &mut Wanted) {
     }
     for section in &mut wanted.sections {
         let (key, target) = (section.key.clone(), section.target.clone());
+        if let Some(sentence) = check_key(&key) {
+            checking.note(&key, &sentence);
+            section.enabled = false;
+        }
         section.enabled &= checking
             .are_sound(&key, &key, &section.value, &target)
             .await;
@@ -101,19 +106,27 @@ impl Checking<'_> {
         match check_sql(self.conn, self.app, used, sql).await {
             Ok(()) => true,
             Err(problem) => {
-                self.notes.push(Note {
-                    kind: "danger",
-                    place: place.to_owned(),
-                    text: format!("It comes in switched off. {problem}"),
-                });
+                self.note(place, &problem.to_string());
                 false
             }
         }
     }
 
-    /// Statements inside of free JSON.
+    fn note(&mut self, place: &str, sentence: &str) {
+        self.notes.push(Note {
+            kind: "danger",
+            place: place.to_owned(),
+            text: format!("It comes in switched off. {sentence}"),
+        });
+    }
+
+    /// The shape of free JSON, and the statements in it.
     async fn are_sound(&mut self, place: &str, key: &str, value: &Value, target: &str) -> bool {
         let mut sound = true;
+        for sentence in check_value(key, value) {
+            self.note(place, &sentence);
+            sound = false;
+        }
         for statement in statements(key, value) {
             let used = SqlUse {
                 what: match statement.kind {

@@ -1,0 +1,626 @@
+//! Moving in: configs in files, Doorman's database, node keys, and having nodes send everything again.
+
+use axum::http::StatusCode;
+use ostiary_manager::actions::takeover::{self, DoormanImport};
+use ostiary_manager::auth::{Admin, Permit};
+use ostiary_store::testing::TestDb;
+use serde_json::{Value, json};
+
+use super::sample;
+use super::world::{Answer, Browser, World};
+
+const CONF: &str = r#"{
+  // drift of a laptop
+  "options": {"logger_tls_period": 10, "pack_delimiter": "_", "read_max": 1.5},
+  "schedule": {"users": {"query": "SELECT * \
+FROM users", "interval": 600}},
+  # a pack within
+  "packs": {
+    "it/laptops": {"platform": "darwin", "shard": 50, "queries": {
+      "usb": {"query": "SELECT * FROM usb_devices;", "interval": 60, "removed": false, "oncall": "it"},
+      "apps": {"query": "SELECT * FROM apps", "interval": "300", "snapshot": true}
+    }}
+  },
+  "decorators": {"load": ["SELECT uuid FROM system_info"], "interval": {"120": ["SELECT version FROM os_version"]}},
+  "file_paths": {"etc": ["/etc/%%"]},
+  "exclude_paths": {"etc": ["/etc/mtab"]},
+  "views": {"kernel": "SELECT version FROM kernel_info"},
+  "of_the_future": {"a": [1]}
+}"#;
+
+const OSX_LIKE: &str = include_str!("../../../tests/fixtures/moving/osx-like.conf");
+const FLEETCTL: &str = include_str!("../../../tests/fixtures/moving/fleetctl.yml");
+const DOORMAN: &str = include_str!("../../../tests/fixtures/moving/doorman.sql");
+
+/// Uploads, and returns the page of the report.
+async fn shown(
+    browser: &mut Browser<'_>,
+    fields: &[(&str, &str)],
+    file: (&str, &str),
+) -> (String, Answer) {
+    let answer = browser.upload("/packs/import", fields, file).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let page = browser.get(&answer.location).await;
+    (answer.location, page)
+}
+
+fn digest(page: &Answer) -> String {
+    let (_, rest) = page
+        .body
+        .split_once("name=\"digest\" value=\"")
+        .expect("the report has a digest");
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// Uploads and applies what was shown.
+async fn import(
+    browser: &mut Browser<'_>,
+    fields: &[(&str, &str)],
+    file: (&str, &str),
+) -> (Answer, Answer) {
+    let (place, page) = shown(browser, fields, file).await;
+    let applied = browser
+        .post(
+            &format!("{place}/apply"),
+            &[("digest", &digest(&page)), ("saving", "once")],
+        )
+        .await;
+    (page, applied)
+}
+
+async fn summary(world: &World) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', coalesce(p.name, '-'), q.name, q.sql, q.interval_seconds, q.snapshot, q.removed, q.target) \
+        FROM queries q LEFT JOIN packs p ON p.id = q.pack_id WHERE NOT coalesce(p.built_in, false) ORDER BY 1";
+    world.test_db.texts(sql).await
+}
+
+#[tokio::test]
+async fn a_config_is_shown_first_and_then_applied_whole_and_again_without_doubling() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    for round in 0..2 {
+        let (place, page) = shown(&mut browser, &[("target", "prod")], ("all.conf", CONF)).await;
+        for said in ["it-laptops", "read_max", "pack_delimiter", "of_the_future"] {
+            assert!(
+                round == 1 || page.body.contains(said),
+                "nothing is said of {said}: {}",
+                page.body
+            );
+        }
+        assert_eq!(
+            summary(&world).await.len(),
+            if round == 0 { 0 } else { 3 },
+            "looking changes nothing"
+        );
+        let applied = browser
+            .post(
+                &format!("{place}/apply"),
+                &[("digest", &digest(&page)), ("saving", "once")],
+            )
+            .await;
+        assert_eq!(
+            applied.status,
+            StatusCode::SEE_OTHER,
+            "round {round}: {}",
+            applied.body
+        );
+        assert_eq!(
+            browser.get(&place).await.status,
+            StatusCode::NOT_FOUND,
+            "it is forgotten once it is applied"
+        );
+        let expected = [
+            "- users SELECT * FROM users 600 f t prod",
+            "it-laptops apps SELECT * FROM apps 300 t t ",
+            "it-laptops usb SELECT * FROM usb_devices; 60 f f ",
+        ];
+        assert_eq!(summary(&world).await, expected, "round {round}");
+        let texts = async |sql: &str| world.test_db.texts(sql).await;
+        assert_eq!(
+            texts("SELECT name || value::text FROM options").await,
+            ["logger_tls_period10"]
+        );
+        assert_eq!(
+            texts("SELECT name FROM decorators ORDER BY 1").await,
+            ["interval 1", "load 1"]
+        );
+        assert_eq!(
+            texts("SELECT globs::text || exclude_globs::text FROM file_paths").await,
+            ["{/etc/%%}{/etc/mtab}"]
+        );
+        assert_eq!(
+            texts("SELECT key || ' ' || target FROM config_sections ORDER BY 1").await,
+            ["of_the_future prod", "views prod"]
+        );
+        assert_eq!(
+            texts("SELECT extra::text FROM queries WHERE name = 'usb'").await,
+            [r#"{"oncall": "it"}"#]
+        );
+    }
+    let (_, page) = shown(&mut browser, &[("target", "prod")], ("all.conf", CONF)).await;
+    assert!(
+        page.body
+            .contains("Everything is as the files want it already"),
+        "{}",
+        page.body
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_file_does_not_have_is_removed_only_when_that_was_chosen() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    import(&mut browser, &[("target", "prod")], ("all.conf", CONF)).await;
+    let smaller = CONF
+        .replace("\"apps\":", "\"software\":")
+        .replace("600", "900");
+    let (page, _) = import(&mut browser, &[("target", "prod")], ("all.conf", &smaller)).await;
+    assert!(
+        page.body.contains("600") && page.body.contains("900") && !page.body.contains("pill-bad"),
+        "old and new"
+    );
+    assert_eq!(
+        summary(&world).await.len(),
+        4,
+        "nothing is removed by itself"
+    );
+    let only = r#"{"schedule": {}, "packs": {"it-laptops": {"queries": {"software": {"query": "SELECT * FROM apps", "interval": 300, "snapshot": true}}}}}"#;
+    let (page, applied) = import(
+        &mut browser,
+        &[("target", "prod"), ("replace", "on")],
+        ("only.conf", only),
+    )
+    .await;
+    assert!(page.body.contains("pill-bad"), "{}", page.body);
+    assert_eq!(applied.status, StatusCode::SEE_OTHER, "{}", applied.body);
+    assert_eq!(
+        summary(&world).await,
+        ["it-laptops software SELECT * FROM apps 300 t t "]
+    );
+    for table in ["options", "decorators", "file_paths", "config_sections"] {
+        assert_eq!(
+            world
+                .test_db
+                .texts(&format!("SELECT 'left' FROM {table}"))
+                .await,
+            [""; 0],
+            "{table}"
+        );
+    }
+    assert_eq!(
+        world
+            .test_db
+            .texts("SELECT name FROM packs WHERE built_in")
+            .await,
+        ["ostiary"]
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_import_is_all_or_nothing_and_only_as_it_was_shown() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    let broken = browser
+        .upload(
+            "/packs/import",
+            &[("target", "a b")],
+            ("x.conf", "{\n\n  \"queries\": }"),
+        )
+        .await;
+    assert_eq!(broken.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(broken.body.contains("line 3"), "{}", broken.body);
+    let huge: String = (0..12)
+        .map(|n| {
+            format!(
+                "\"q{n}\": {{\"query\": \"SELECT '{}'\", \"interval\": 60}},",
+                "x".repeat(90_000)
+            )
+        })
+        .collect();
+    let huge = format!("{{\"queries\": {{{}}}}}", huge.trim_end_matches(','));
+    let (_, refused) = import(&mut browser, &[("target", "")], ("huge.conf", &huge)).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains("1048576"));
+    assert_eq!(
+        world
+            .test_db
+            .texts("SELECT name FROM packs WHERE NOT built_in")
+            .await,
+        [""; 0]
+    );
+
+    let (place, page) = shown(&mut browser, &[("target", "prod")], ("all.conf", CONF)).await;
+    let meanwhile = [
+        ("name", "users"),
+        ("sql", "SELECT 1"),
+        ("interval_seconds", "60"),
+        ("kind", "snapshot"),
+        ("enabled", "on"),
+        ("saving", "once"),
+    ];
+    assert_eq!(
+        browser.post("/queries", &meanwhile).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let late = browser
+        .post(
+            &format!("{place}/apply"),
+            &[("digest", &digest(&page)), ("saving", "once")],
+        )
+        .await;
+    assert_eq!(late.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        late.body.contains("has moved on") && late.body.contains("changed"),
+        "{}",
+        late.body
+    );
+    assert_eq!(summary(&world).await.len(), 1, "nothing was done");
+    let again = browser
+        .post(
+            &format!("{place}/apply"),
+            &[("digest", &digest(&late)), ("saving", "once")],
+        )
+        .await;
+    assert_eq!(
+        again.status,
+        StatusCode::SEE_OTHER,
+        "what is shown now can be done: {}",
+        again.body
+    );
+
+    let (place, _) = shown(&mut browser, &[("target", "prod")], ("all.conf", CONF)).await;
+    world.user("other", "editor").await;
+    assert_eq!(
+        world.browser("other").await.get(&place).await.status,
+        StatusCode::NOT_FOUND,
+        "it is another's"
+    );
+    world.clock.advance(chrono::TimeDelta::minutes(61));
+    assert_eq!(
+        browser.get(&place).await.status,
+        StatusCode::NOT_FOUND,
+        "its hour is over"
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn unsound_sql_comes_in_switched_off() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    let conf = r#"{"queries": {"good": {"query": "SELECT * FROM users", "interval": 60},
+        "bad": {"query": "DELETE FROM users", "interval": 60}, "typo": {"query": "SELECT * FORM users", "interval": 60}}}"#;
+    let (page, applied) = import(&mut browser, &[], ("x.conf", conf)).await;
+    assert!(
+        page.body.contains("switched off") && applied.status == StatusCode::SEE_OTHER,
+        "{}",
+        page.body
+    );
+    let sql = "SELECT q.name || ' ' || q.enabled FROM queries q JOIN packs p ON p.id = q.pack_id WHERE p.name = 'x' ORDER BY 1";
+    assert_eq!(
+        world.test_db.texts(sql).await,
+        ["bad false", "good true", "typo false"]
+    );
+    world.end().await;
+}
+
+/// Imports by REST; returns the steps that were taken.
+async fn rest_import(
+    world: &World,
+    token: &str,
+    target: &str,
+    files: &[(&str, &str)],
+) -> (Vec<Value>, Vec<Value>) {
+    let files: Vec<Value> = files
+        .iter()
+        .map(|(name, text)| json!({"name": name, "text": text}))
+        .collect();
+    let mut body = json!({"files": files, "target": target});
+    let shown = world.post_json("/api/v1/config/import", token, &body).await;
+    assert_eq!(shown.status, StatusCode::OK, "{}", shown.body);
+    let report = shown.json()["report"].clone();
+    assert_eq!(shown.json()["applied"], false);
+    body["digest"] = report["digest"].clone();
+    body["saving"] = json!("once");
+    let applied = world.post_json("/api/v1/config/import", token, &body).await;
+    assert_eq!(applied.status, StatusCode::OK, "{}", applied.body);
+    (
+        report["steps"].as_array().unwrap().clone(),
+        report["notes"].as_array().unwrap().clone(),
+    )
+}
+
+#[tokio::test]
+async fn a_round_trip_changes_nothing() {
+    let world = World::new().await;
+    world.user("editor", "editor").await;
+    let token = world.token("editor").await;
+    for (target, files) in [
+        ("", vec![("osx-like.conf", OSX_LIKE)]),
+        ("prod", vec![("all.conf", CONF)]),
+        ("lab", vec![("fleet.yml", FLEETCTL)]),
+    ] {
+        let (steps, _) = rest_import(&world, &token, target, &files).await;
+        assert!(!steps.is_empty(), "{target}");
+        let path = format!("/api/v1/config/export?target={target}");
+        let exported = world.get_json(&path, &token).await;
+        assert_eq!(exported.status, StatusCode::OK);
+        let again = rest_import(&world, &token, target, &[("export.conf", &exported.body)]).await;
+        assert_eq!(
+            again,
+            (Vec::new(), Vec::new()),
+            "{target}: {}",
+            exported.body
+        );
+        assert_eq!(world.get_json(&path, &token).await.body, exported.body);
+    }
+    let names = world.test_db.texts("SELECT q.name FROM queries q JOIN packs p ON p.id = q.pack_id WHERE p.name = 'osx-like' ORDER BY 1").await;
+    assert_eq!(names.len(), 22);
+    for odd in [
+        "mithra`s_rootkit 1",
+        "sadmind/worm_2",
+        "Trailing 3 ",
+        "Odd_0.plist",
+    ] {
+        assert!(names.iter().any(|name| name == odd), "{odd}: {names:?}");
+    }
+    let id = world
+        .test_db
+        .texts("SELECT id::text FROM packs WHERE name = 'osx-like'")
+        .await
+        .remove(0);
+    let pack = world
+        .get_json(&format!("/api/v1/packs/{id}/export"), &token)
+        .await;
+    let (steps, notes) = rest_import(&world, &token, "", &[("osx-like.conf", &pack.body)]).await;
+    assert_eq!(
+        (steps.len(), notes.len()),
+        (0, 0),
+        "a pack alone: {steps:?}"
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_doorman_is_taken_over_once() {
+    let doorman = TestDb::new().await;
+    doorman
+        .execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        .await;
+    doorman.execute(DOORMAN).await;
+    let world = World::new().await;
+    let permit = Permit::<Admin>::for_command();
+    let import = DoormanImport::read(&doorman.url(None)).await.unwrap();
+    let report = takeover::plan_doorman(&world.app, &permit, &import)
+        .await
+        .unwrap();
+    let said = report.as_text();
+    for words in [
+        "It is called web-server here",
+        "was prepared and never came",
+        "comes in switched off",
+        "Old rows",
+        "bcrypt",
+        "no destination called email",
+        "several queries of this name",
+        "Turned around: It comes switched off",
+        "placeholders",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(
+        !said.contains("0b7f6f6e") && !said.contains("of-its-own"),
+        "a key is shown"
+    );
+    assert_eq!(
+        world.test_db.texts("SELECT 'x' FROM nodes").await,
+        [""; 0],
+        "looking changes nothing"
+    );
+    takeover::apply_doorman(&world.app, &permit, &import, &report.digest)
+        .await
+        .unwrap();
+    let texts = async |sql: &str| world.test_db.texts(sql).await;
+    let nodes = "SELECT concat_ws(' ', coalesce(display_name, hostname), host_identifier, hardware_uuid <> '', disabled_at IS NOT NULL, \
+        (SELECT string_agg(t.name, ',' ORDER BY t.name) FROM node_tags nt JOIN tags t ON t.id = nt.tag_id WHERE nt.node_id = nodes.id)) FROM nodes ORDER BY host_identifier";
+    assert_eq!(
+        texts(nodes).await,
+        [
+            "web-1 4C4C4544-0043-4410-8051-B7C04F4D3132 t f prod,web-server",
+            "lab-1 lab-1.example.com f f lab",
+            " retired-1 f t prod",
+            "The untagged untagged-1 f f",
+        ]
+    );
+    let hash = "SELECT encode(key_sha256, 'hex') FROM node_keys k JOIN nodes n ON n.id = k.node_id WHERE n.hostname = 'web-1'";
+    use sha2::{Digest as _, Sha256};
+    let expected = hex::encode(Sha256::digest(b"0b7f6f6e-5d0a-4c52-9a53-0c6f6b1f0a01"));
+    assert_eq!(texts(hash).await, [expected]);
+    let packs = "SELECT concat_ws(' ', name, target, array_length(discovery, 1)) FROM packs WHERE NOT built_in ORDER BY name";
+    assert_eq!(
+        texts(packs).await,
+        ["it lab or prod 1", "lonely none", "rootkit web-server"]
+    );
+    let schedule = "SELECT concat_ws(' ', name, target, enabled) FROM queries WHERE pack_id IS NULL ORDER BY name";
+    assert_eq!(
+        texts(schedule).await,
+        [
+            "bad prod f",
+            "has users discovery t",
+            "orphan none t",
+            "processes prod t",
+            "processes (5) spare t"
+        ]
+    );
+    assert_eq!(
+        texts("SELECT category || globs::text || target FROM file_paths").await,
+        ["etc{/etc/%%,/root/.ssh/%%}prod"]
+    );
+    assert_eq!(
+        texts("SELECT name || ' ' || enabled FROM rules ORDER BY name").await,
+        ["New user true", "Turned around false"]
+    );
+    assert_eq!(
+        texts("SELECT concat_ws(' ', name, role, email, password_hash) FROM users").await,
+        ["alice viewer alice@example.com"]
+    );
+    let tables = "SELECT (SELECT count(*) FROM audit_entries)::text";
+    let before = texts(tables).await;
+    let again = takeover::plan_doorman(&world.app, &permit, &import)
+        .await
+        .unwrap();
+    assert!(again.is_empty(), "{}", again.as_text());
+    assert_eq!(texts(tables).await, before);
+    world.end().await;
+    doorman.drop().await;
+}
+
+#[tokio::test]
+async fn node_keys_come_from_csv_and_are_shown_nowhere() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("admin").await;
+    sample::one_of_everything(&world).await;
+    let csv = "host_identifier,node_key,hardware_serial,hostname,platform,tags,colour\n\
+        moved-1,fleet-Key/+==,SER-9,moved-1.example.com,darwin,prod laptop,red\n\
+        moved-2,\"!\"\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\",,,,,\n\
+        short,1234567,,,,,\n\
+        ,no-identifier-here,,,,,\n\
+        twice,fleet-Key/+==,,,,,\n\
+        spaced,a key with blanks,,,,,\n\
+        cut-off\n";
+    let uploaded = browser
+        .upload("/enroll/node-keys", &[], ("keys.csv", csv))
+        .await;
+    assert_eq!(uploaded.status, StatusCode::SEE_OTHER, "{}", uploaded.body);
+    let page = browser.get(&uploaded.location).await;
+    for words in [
+        "moved-1",
+        "moved-2",
+        "line 4",
+        "line 5",
+        "line 6",
+        "line 7",
+        "line 8",
+        "column colour",
+    ] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
+    let kept = world
+        .test_db
+        .texts("SELECT content::text FROM uploads")
+        .await
+        .join("");
+    for secret in ["fleet-Key", "&'()*", "1234567", "with blanks"] {
+        assert!(
+            !page.body.contains(secret) && !kept.contains(secret),
+            "{secret} is shown or kept"
+        );
+    }
+    let applied = browser
+        .post(
+            &format!("{}/apply", uploaded.location),
+            &[("digest", &digest(&page))],
+        )
+        .await;
+    assert_eq!(applied.status, StatusCode::SEE_OTHER, "{}", applied.body);
+    let nodes = "SELECT concat_ws(' ', host_identifier, platform, (SELECT count(*) FROM node_keys k WHERE k.node_id = n.id)) FROM nodes n WHERE host_identifier LIKE 'moved%' ORDER BY 1";
+    assert_eq!(
+        world.test_db.texts(nodes).await,
+        ["moved-1 darwin 1", "moved-2  1"]
+    );
+    // Pages live with nodes of which nothing is known yet.
+    let id = world
+        .test_db
+        .texts("SELECT id::text FROM nodes WHERE host_identifier = 'moved-2'")
+        .await
+        .remove(0);
+    for path in [
+        "",
+        "/present",
+        "/events",
+        "/findings",
+        "/status-logs",
+        "/live-queries",
+        "/config",
+    ] {
+        let page = browser.get(&format!("/nodes/{id}{path}")).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
+    }
+    assert!(browser.get("/nodes").await.body.contains("moved-2"));
+    let uploaded = browser
+        .upload("/enroll/node-keys", &[], ("keys.csv", csv))
+        .await;
+    assert!(
+        browser
+            .get(&uploaded.location)
+            .await
+            .body
+            .contains("All these keys are here already")
+    );
+    let wrong = browser
+        .upload("/enroll/node-keys", &[], ("keys.csv", "uuid,key\na,b\n"))
+        .await;
+    assert!(
+        wrong.status == StatusCode::UNPROCESSABLE_ENTITY
+            && wrong.body.contains("host_identifier and node_key")
+    );
+    world.user("editor", "editor").await;
+    assert_eq!(
+        world
+            .browser("editor")
+            .await
+            .get("/enroll/node-keys")
+            .await
+            .status,
+        StatusCode::FORBIDDEN
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn sending_everything_again_names_the_nodes_and_reaches_exactly_them() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    sample::one_of_everything(&world).await;
+    let page = browser.get("/resync?ask=1&target=prod").await;
+    assert!(
+        page.body.contains("<strong>1 node</strong>"),
+        "{}",
+        page.body
+    );
+    let wrong = browser
+        .post("/resync", &[("target", "prod"), ("confirm", "7")])
+        .await;
+    assert!(
+        wrong.status == StatusCode::UNPROCESSABLE_ENTITY
+            && wrong.body.contains("reaches 1 nodes now"),
+        "{}",
+        wrong.body
+    );
+    let options =
+        "SELECT target || ' ' || priority FROM options WHERE name = 'schedule_epoch' ORDER BY 1";
+    assert_eq!(world.test_db.texts(options).await, [""; 0]);
+    let epochs = "SELECT value::text FROM options WHERE name = 'schedule_epoch' ORDER BY value::text::bigint DESC";
+    let mut highest = 0_i64;
+    for target in ["prod", "", "prod", "prod", "lab"] {
+        let nodes = if target == "lab" { "0" } else { "1" };
+        let done = browser
+            .post("/resync", &[("target", target), ("confirm", nodes)])
+            .await;
+        assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+        let newest: i64 = world.test_db.texts(epochs).await[0].parse().unwrap();
+        assert!(
+            newest > highest && newest >= world.app.now().timestamp(),
+            "it rises: {newest}"
+        );
+        highest = newest;
+    }
+    // A node has one epoch: the newest of its targets.
+    assert_eq!(
+        world.test_db.texts(options).await,
+        [" 1", "lab 3", "prod 2"]
+    );
+    world.end().await;
+}
