@@ -20,6 +20,8 @@ use crate::limits::{Buckets, LimitOptions, Network};
 const REMEMBER_UNKNOWN: Duration = Duration::from_secs(10);
 /// How many such keys are remembered: a stranger can invent any number.
 const MAX_UNKNOWN: usize = 50_000;
+/// How many keys that were in force are remembered: those of a whole fleet, for a backup may be restored under it.
+const MAX_FORMER: usize = 200_000;
 /// How many look-ups go to Postgres at once, so that strangers cannot take all connections.
 const LOOKUPS: usize = 4;
 
@@ -29,6 +31,8 @@ pub(crate) struct KnownNodes {
     by_key: RwLock<HashMap<KeyHash, Arc<KnownNode>>>,
     /// The generation of `node_keys` that `by_key` is of; 0 before the first.
     generation: Mutex<i64>,
+    /// Keys that were in force a while ago, as far as this process knows: a node has them, not a stranger.
+    former: Mutex<HashSet<KeyHash>>,
     unknown: Mutex<HashMap<KeyHash, Instant>>,
     lookups: Semaphore,
     strangers: Buckets<Network>,
@@ -65,6 +69,7 @@ impl KnownNodes {
         Self {
             by_key: RwLock::default(),
             generation: Mutex::new(0),
+            former: Mutex::default(),
             unknown: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS),
             strangers: Buckets::new(limits.unknown_keys_per_address, limits.max_counted),
@@ -139,15 +144,25 @@ impl KnownNodes {
             .into_iter()
             .filter_map(|(hash, id)| Some((hash, nodes.get(&id)?.clone())));
         let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        let mut dropped = Vec::new();
         match &changed {
             Some(changed) => {
                 let changed: HashSet<NodeId> = changed.iter().copied().collect();
-                by_key.retain(|_, node| !changed.contains(&node.id));
+                dropped.extend(
+                    by_key
+                        .extract_if(|_, node| changed.contains(&node.id))
+                        .map(|(hash, _)| hash),
+                );
                 by_key.extend(read);
             }
-            None => *by_key = read.collect(),
+            None => {
+                let before = std::mem::replace(&mut *by_key, read.collect());
+                dropped.extend(before.into_keys());
+            }
         }
+        dropped.retain(|hash| !by_key.contains_key(hash));
         drop(by_key);
+        self.remember_as_former(dropped);
         *self
             .generation
             .lock()
@@ -161,7 +176,8 @@ impl KnownNodes {
         if self.is_remembered_as_unknown(&hash) {
             return Err(Error::Busy);
         }
-        if !self.strangers.has_room(&from, Instant::now()) {
+        let was_in_force = self.is_former(&hash);
+        if !was_in_force && !self.strangers.has_room(&from, Instant::now()) {
             metrics::counter!("ostiary_unknown_keys_limited_total").increment(1);
             return Err(Error::Busy);
         }
@@ -178,16 +194,31 @@ impl KnownNodes {
                 self.insert(hash, node.clone());
                 Ok(node)
             }
-            KeyState::Revoked => {
-                self.remember_as_unknown(hash);
-                Err(invalid(&self.for_revoked))
-            }
-            KeyState::Unknown => {
+            KeyState::Unknown if !was_in_force => {
                 self.remember_as_unknown(hash);
                 self.strangers.take(&from, 1, Instant::now());
                 Err(invalid(&self.for_unknown))
             }
+            KeyState::Revoked | KeyState::Unknown => {
+                self.remember_as_unknown(hash);
+                Err(invalid(&self.for_revoked))
+            }
         }
+    }
+
+    fn is_former(&self, hash: &KeyHash) -> bool {
+        self.former
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(hash)
+    }
+
+    fn remember_as_former(&self, dropped: Vec<KeyHash>) {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        if former.len() + dropped.len() > MAX_FORMER {
+            former.clear();
+        }
+        former.extend(dropped.into_iter().take(MAX_FORMER));
     }
 
     fn is_remembered_as_unknown(&self, hash: &KeyHash) -> bool {

@@ -61,7 +61,7 @@ fn compared(one: &NodeRecord, other: Option<&NodeRecord>) -> Vec<Value> {
 
 fn side(node: &NodeRecord, app: &App) -> Value {
     json!({
-        "id": node.id, "name": node.name, "state": health(node, app), "platform": node.platform, "last_seen_at": node.last_seen_at,
+        "id": node.id, "name": node.name, "state": node.approval.as_deref().unwrap_or_else(|| health(node, app)), "platform": node.platform, "last_seen_at": node.last_seen_at,
         "first_enrolled_at": node.first_enrolled_at, "enrolled_at": node.enrolled_at, "open_findings": node.open_findings,
         "reestablished_at": node.reestablished_at,
     })
