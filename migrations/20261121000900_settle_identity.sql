@@ -194,6 +194,12 @@ BEGIN
     UPDATE unreadable SET node_id = kept
     WHERE id IN (SELECT id FROM unreadable WHERE node_id = gone ORDER BY received_at LIMIT 500);
     GET DIAGNOSTICS moved = ROW_COUNT;
+    -- A later migration makes this table.
+    INSERT INTO unreadable_dropped AS dropped (node_id, items, bytes, last_at)
+    SELECT kept, items, bytes, last_at FROM unreadable_dropped WHERE node_id = gone
+    ON CONFLICT ON CONSTRAINT unreadable_dropped_pkey DO UPDATE SET items = dropped.items + excluded.items,
+        bytes = dropped.bytes + excluded.bytes, last_at = greatest(dropped.last_at, excluded.last_at);
+    DELETE FROM unreadable_dropped WHERE node_id = gone;
     RETURN total + moved;
 END
 $$;

@@ -50,6 +50,7 @@ async fn two_nodes(test: &TestDb) {
             INSERT INTO status_logs (node_id, batch_id, received_at, occurred_at, severity, message)
                 SELECT '{node}', n, now() - interval '1 hour' * n, now(), 1, 'x' FROM generate_series(1, 10) AS n;
             INSERT INTO unreadable (id, node_id, received_at, reason, data) VALUES (gen_random_uuid(), '{node}', now(), 'x', '\x00');
+            INSERT INTO unreadable_dropped VALUES ('{node}', {number}, 10, now());
             INSERT INTO rules (id, name, conditions, severity, created_at, updated_at)
                 VALUES ('01900000-0000-7000-8000-0000000000e1', 'r', '{{}}', 'high', now(), now()) ON CONFLICT DO NOTHING;
             INSERT INTO findings (id, rule_id, rule_name, node_id, node_name, entity_hash, entity, severity, state, opened_at,
@@ -174,6 +175,8 @@ async fn history_follows(test: &TestDb) {
         let sql = format!("SELECT count(*)::text FROM {table} WHERE node_id = '{KEPT}'");
         assert_eq!(test.texts(&sql).await, [rows], "{table}");
     }
+    let dropped = "SELECT concat_ws(' ', node_id, items, bytes) FROM unreadable_dropped";
+    assert_eq!(test.texts(dropped).await, [format!("{KEPT} 3 20")]);
     assert_eq!(
         node_merges::list_unmoved(&mut conn, 9).await.unwrap(),
         [id(GONE)]
@@ -200,7 +203,7 @@ async fn history_follows(test: &TestDb) {
 /// A later migration that keeps something of nodes without a foreign key must say what a merge does with it.
 #[tokio::test]
 async fn whatever_names_a_node_is_moved_by_a_merge() {
-    const WITHOUT_KEY: [&str; 8] = [
+    const WITHOUT_KEY: [&str; 9] = [
         // moved by merge_nodes
         "present_rows",
         "post_fingerprints",
@@ -209,6 +212,7 @@ async fn whatever_names_a_node_is_moved_by_a_merge() {
         "events",
         "status_logs",
         "unreadable",
+        "unreadable_dropped",
         // kept as they came, for days
         "log_batches",
         // told to memories of the api
