@@ -110,8 +110,14 @@ impl Report {
             .find(|(letter, _, _)| case.case.starts_with(letter))
             .map_or("found", |(_, name, _)| name);
         self.lines.push(format!(
-            "{verdict:7}{:4} {family:18}{:44} {:30} {:12} {:44} {}",
-            case.case, case.name, played.answers, played.verdicts, played.stored, case.title
+            "{verdict:7}{:4} {family:18}{:44} {:30} {:12} {:>6} {:44} {}",
+            case.case,
+            case.name,
+            played.answers,
+            played.verdicts,
+            format!("{} ms", played.took.as_millis()),
+            played.stored,
+            case.title
         ));
         for fault in &played.faults {
             self.failed += 1;
@@ -125,8 +131,8 @@ impl Report {
 
     fn table(&self) -> String {
         let mut table = format!(
-            "       case {:18}{:44} {:30} {:12} stored\n",
-            "family", "file", "answers", "client"
+            "       case {:18}{:44} {:30} {:12} {:>6} stored\n",
+            "family", "file", "answers", "client", "took"
         );
         let mut lines = self.lines.clone();
         // A fault stays below its case.
@@ -166,15 +172,20 @@ impl Report {
     }
 }
 
-/// Ways to fail that no request alone brings about; `troubles` and the api's own tests do.
-const ELSEWHERE: [&str; 8] = [
-    "there is nothing here",
+/// Ways to fail that no request alone brings about; `troubles`, `identity` and the api's own tests do.
+const ELSEWHERE: [&str; 10] = [
+    // Only POST is sent here.
     "this method is not allowed here",
     // The client is gone before it could be said.
     "the body was cut off",
-    "the body did not arrive in time",
     // `node_invalid: true` stands alone.
     "the node key is unknown",
+    // It takes an admin.
+    "this node is disabled",
+    "this node waits for an approval",
+    "this node was not approved",
+    // It takes many requests, or servers that fail, or a defect.
+    "too many attempts",
     "busy",
     "temporarily not available",
     "internal error",
@@ -191,6 +202,7 @@ struct Played {
     stored: String,
     spoiled: usize,
     errors: Vec<String>,
+    took: Duration,
 }
 
 impl Played {
@@ -207,7 +219,9 @@ impl Played {
             stored: String::new(),
             spoiled: 0,
             errors: Vec::new(),
+            took: Duration::ZERO,
         };
+        let begun = Instant::now();
         if case.enrolled {
             let host = played.words.get("host").to_owned();
             played
@@ -229,6 +243,7 @@ impl Played {
                 played.note(case, post, answer.as_ref());
             }
         }
+        played.took = begun.elapsed();
         if let Some(bound) = case.then.api_memory_mib {
             let grown = resident(api, "VmHWM").saturating_sub(before) >> 20;
             played.answers.push_str(&format!("(+{grown} MiB)"));
@@ -262,7 +277,7 @@ impl Played {
         if let Some(error) = body["error"].as_str() {
             self.errors.push(error.to_owned());
         }
-        for (how, spoiled) in flips::of(answer) {
+        for (how, spoiled) in flips::of(&post.endpoint, answer) {
             self.spoiled += 1;
             if judge(case, post, spoiled.as_ref()).is_empty() {
                 self.faults

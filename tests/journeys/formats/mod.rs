@@ -3,6 +3,6 @@
 //! A case is a file of `tests/fixtures/osquery/<version>/`; adding one is adding a file.
 
 mod case;
-mod flips;
+pub(crate) mod flips;
 mod journey;
 mod sending;

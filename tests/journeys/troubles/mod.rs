@@ -10,12 +10,16 @@ mod servers;
 use ostiary_tests::{Answer, Wire};
 use serde_json::json;
 
-const ENDPOINTS: [&str; 5] = [
+use crate::formats::flips;
+
+const ENDPOINTS: [&str; 7] = [
     "/enroll",
     "/config",
     "/log",
     "/distributed/read",
     "/distributed/write",
+    "/carve/start",
+    "/carve/continue",
 ];
 
 /// Switches the aliases on that [`routes`] names.
@@ -30,7 +34,12 @@ fn routes() -> Vec<(&'static str, String, &'static str)> {
                 ["POST", "PUT"].map(|method| (method, format!("{prefix}{endpoint}"), endpoint)),
             );
         }
-        routes.push(("POST", format!("/api/osquery{endpoint}"), endpoint));
+        let alias = match endpoint {
+            "/carve/start" => "/carve/begin",
+            "/carve/continue" => "/carve/block",
+            same => same,
+        };
+        routes.push(("POST", format!("/api/osquery{alias}"), endpoint));
     }
     routes
 }
@@ -40,9 +49,19 @@ fn good_body(endpoint: &str, key: &str) -> String {
     let body = match endpoint {
         "/log" => json!({"node_key": key, "log_type": "result", "data": []}),
         "/distributed/write" => json!({"node_key": key, "queries": {}, "statuses": {}}),
+        "/carve/start" => json!({
+            "node_key": key, "block_count": 1, "block_size": 10, "carve_size": 10, "carve_id": "carve", "request_id": ""
+        }),
+        // Nobody was given this session: what a good block is, only the answer to a start tells.
+        "/carve/continue" => block_body("no session"),
         _ => json!({"node_key": key}),
     };
     body.to_string()
+}
+
+/// The only block of the carve that `good_body` starts.
+fn block_body(session: &str) -> serde_json::Value {
+    json!({"block_id": 0, "session_id": session, "request_id": "", "data": "MDEyMzQ1Njc4OQ=="})
 }
 
 /// One line of a result log that is like no other.
@@ -61,7 +80,14 @@ fn assert_refused(what: &str, answer: Option<&Answer>) {
     let said = String::from_utf8_lossy(&answer.body);
     assert!(!answer.body.is_empty(), "{what}: an empty body");
     assert!(!answer.is_success(), "{what}: taken for a success: {said}");
-    assert!(answer.json()["error"].is_string(), "{what}: {said}");
+    if ["/carve/continue", "/carve/block"]
+        .iter()
+        .any(|path| what.contains(path))
+    {
+        assert!(said.starts_with("refused: "), "{what}: {said}");
+    } else {
+        assert!(answer.json()["error"].is_string(), "{what}: {said}");
+    }
     assert_eq!(answer.json().get("node_key"), None, "{what}: {said}");
     assert!(
         (400..600).contains(&answer.status),
@@ -86,6 +112,39 @@ fn assert_accepted(what: &str, answer: Option<&Answer>) {
     let answer = answer.unwrap_or_else(|| panic!("{what}: closed without an answer"));
     let said = String::from_utf8_lossy(&answer.body);
     assert_eq!(said, r#"{"node_invalid":false}"#, "{what}");
+}
+
+/// The assertions of these journeys bite: whatever a refusal or an acceptance is spoiled to, they fail.
+#[test]
+fn no_spoiled_answer_passes_for_a_refusal_or_an_acceptance() {
+    let answer = |status: u16, body: &str| Answer {
+        status,
+        body: body.into(),
+    };
+    let bites = |check: &dyn Fn(Option<&Answer>), good: &Answer| {
+        check(Some(good));
+        for (how, spoiled) in flips::of("/log", good) {
+            let check = std::panic::AssertUnwindSafe(|| check(spoiled.as_ref()));
+            assert!(
+                std::panic::catch_unwind(check).is_err(),
+                "{how} of {good:?} passes"
+            );
+        }
+    };
+    for endpoint in ENDPOINTS
+        .into_iter()
+        .filter(|endpoint| *endpoint != "/enroll")
+    {
+        for status in [400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 500, 503] {
+            let refused = answer(status, r#"{"error":"words"}"#);
+            bites(
+                &|answer| assert_refused_softly("spoiled", endpoint, answer),
+                &refused,
+            );
+        }
+    }
+    let accepted = answer(200, r#"{"node_invalid":false}"#);
+    bites(&|answer| assert_accepted("spoiled", answer), &accepted);
 }
 
 /// A request with the key in the header, as osquery does from 5.23 on.
