@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod carves;
 mod changes;
 mod configs;
 mod identity;
