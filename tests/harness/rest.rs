@@ -47,6 +47,47 @@ impl Rest {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error} in {text}"))
     }
 
+    /// GETs bytes from `/api/v1/<path>`, with the name under which a browser would save them.
+    ///
+    /// # Panics
+    /// The answer is no success, or no file.
+    pub async fn download(&self, path: &str) -> (String, Vec<u8>) {
+        let url = format!("{}/api/v1/{path}", self.base);
+        let request = self.client.get(&url).bearer_auth(&self.token);
+        let response = request.send().await.expect("the manager answers");
+        assert!(
+            response.status().is_success(),
+            "{url}: {}",
+            response.status()
+        );
+        let name = response
+            .headers()
+            .get("content-disposition")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("attachment; filename=\""))
+            .and_then(|value| value.strip_suffix('"'))
+            .expect("it is a file")
+            .to_owned();
+        let bytes = response.bytes().await.expect("the answer can be read");
+        (name, bytes.to_vec())
+    }
+
+    /// POSTs JSON to `/api/v1/<path>`.
+    ///
+    /// # Panics
+    /// The answer is no success or no JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}/api/v1/{path}", self.base);
+        let request = self.client.post(&url).bearer_auth(&self.token);
+        let request = request.header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await;
+        let response = response.expect("the manager answers");
+        let status = response.status();
+        let text = response.text().await.expect("the answer can be read");
+        assert!(status.is_success(), "{url}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error} in {text}"))
+    }
+
     /// All items of a list, page by page.
     ///
     /// # Panics

@@ -39,6 +39,11 @@ impl Version {
         self >= Version(5, 24, 0)
     }
 
+    /// Requests of a carve are made up to three times; before, a block that failed was skipped (from 5.22.0).
+    pub fn repeats_carve_posts(self) -> bool {
+        self >= Version(5, 22, 0)
+    }
+
     /// A failed log post is followed by period × n² of silence (from 5.12.0).
     pub fn backs_off(self) -> bool {
         self >= Version(5, 12, 0)
@@ -47,6 +52,16 @@ impl Version {
     /// Enrollment carries host details (from 2.8.0).
     pub fn sends_host_details(self) -> bool {
         self >= Version(2, 8, 0)
+    }
+
+    /// Answers to live queries carry statuses (from 2.1.2); before, an error looks like no rows.
+    pub fn sends_statuses(self) -> bool {
+        self >= Version(2, 1, 2)
+    }
+
+    /// Discovery of live queries is known (from 2.4.0).
+    pub fn knows_discovery(self) -> bool {
+        self >= Version(2, 4, 0)
     }
 
     /// Answers to live queries carry messages (from 4.4.0).

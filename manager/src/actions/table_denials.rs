@@ -1,8 +1,10 @@
 //! Denials of tables: what nodes of a target are never asked.
 
 use ostiary_domain::ids::TableDenialId;
-use ostiary_domain::node_config::Parts;
+use ostiary_domain::node::NodeFacts;
+use ostiary_domain::node_config::{Parts, TablesOfSql};
 use ostiary_domain::table_denial::{AUTO_TABLES, TableDenial};
+use ostiary_domain::target::TargetText;
 use ostiary_store::table_denials::{self, DenialRecord};
 use ostiary_store::{Conn, Db, config_parts};
 use serde::Serialize;
@@ -196,55 +198,91 @@ async fn look_at_all_sql(app: &App, conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// What a denial keeps from its nodes.
+/// What a denial keeps from nodes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Withheld {
     /// The name of the query, pack and query, or decorator.
     pub name: String,
     /// The denied tables that it reads.
     pub tables: Vec<String>,
+    /// Why.
+    pub reason: String,
 }
 
-/// What configs would give to the nodes of a denial, and do not.
+/// What configs would give to nodes of a denial, and do not.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn withheld(conn: &mut Conn, denial: &TableDenial) -> Result<Vec<Withheld>> {
     let parts = config_parts::load(conn).await?;
     let tables = table_denials::tables_of(conn, &parts.sql()).await?;
-    let denied = |sql: &str| -> Vec<String> {
-        let read = tables.get(sql).map(Vec::as_slice).unwrap_or_default();
-        let denied = read.iter().filter(|table| denial.tables.contains(table));
-        denied.cloned().collect()
-    };
-    let kept = named_sql(&parts).into_iter().filter_map(|(name, sql)| {
-        let tables = denied(sql);
-        (!tables.is_empty()).then_some(Withheld { name, tables })
-    });
-    Ok(kept.collect())
+    Ok(kept_by(denial, &named_sql(&parts, None), &tables))
 }
 
-fn named_sql(parts: &Parts) -> Vec<(String, &str)> {
+/// What a node's config would hold, and does not, since the node may not be asked it.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn kept_from(conn: &mut Conn, node: &NodeFacts) -> Result<Vec<Withheld>> {
+    let denials = table_denials::list(conn)
+        .await?
+        .into_iter()
+        .map(|record| record.values);
+    let denials: Vec<TableDenial> = denials
+        .filter(|denial| denial.nodes().matches(node))
+        .collect();
+    if denials.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts = config_parts::load(conn).await?;
+    let tables = table_denials::tables_of(conn, &parts.sql()).await?;
+    let named = named_sql(&parts, Some(node));
+    Ok(denials
+        .iter()
+        .flat_map(|denial| kept_by(denial, &named, &tables))
+        .collect())
+}
+
+fn kept_by(denial: &TableDenial, named: &[(String, &str)], tables: &TablesOfSql) -> Vec<Withheld> {
+    let kept = named.iter().filter_map(|(name, sql)| {
+        let read = tables.get(*sql).map(Vec::as_slice).unwrap_or_default();
+        let denied = read.iter().filter(|table| denial.tables.contains(table));
+        let denied: Vec<String> = denied.cloned().collect();
+        (!denied.is_empty()).then(|| Withheld {
+            name: name.clone(),
+            tables: denied,
+            reason: denial.reason.clone(),
+        })
+    });
+    kept.collect()
+}
+
+/// All SQL of configs, or of that of a node, with what people call it.
+fn named_sql<'a>(parts: &'a Parts, node: Option<&NodeFacts>) -> Vec<(String, &'a str)> {
+    let is_given = |target: &TargetText| node.is_none_or(|node| target.matches(node));
     let mut named = Vec::new();
-    for pack in &parts.packs {
-        let of_pack = pack.queries.iter();
+    for pack in parts
+        .packs
+        .iter()
+        .filter(|pack| pack.enabled && is_given(&pack.target))
+    {
+        let queries = pack.queries.iter().filter(|query| query.enabled);
         named.extend(
-            of_pack.map(|query| (format!("{}/{}", pack.name, query.name), query.sql.as_str())),
+            queries.map(|query| (format!("{}/{}", pack.name, query.name), query.sql.as_str())),
         );
         let discovery = pack.discovery.iter();
         named
             .extend(discovery.map(|sql| (format!("the discovery of {}", pack.name), sql.as_str())));
     }
-    named.extend(
-        parts
-            .queries
-            .iter()
-            .map(|query| (query.name.clone(), query.sql.as_str())),
-    );
+    let queries = parts.queries.iter();
+    let queries = queries.filter(|query| query.enabled && is_given(&query.target));
+    named.extend(queries.map(|query| (query.name.clone(), query.sql.as_str())));
     let decorators = parts.decorators.iter();
+    let decorators = decorators.filter(|each| each.enabled && is_given(&each.target));
     named
         .extend(decorators.map(|each| (format!("the decorator {}", each.name), each.sql.as_str())));
-    for path in &parts.file_paths {
+    let paths = parts.file_paths.iter();
+    for path in paths.filter(|path| path.enabled && is_given(&path.target)) {
         let queries = path.queries.iter();
         named.extend(queries.map(|sql| (format!("the file path {}", path.category), sql.as_str())));
     }

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use super::sample::{self, DESTINATION, FINDING, HOSTILE, LIVE_QUERY, NODE, RULE, UNREADABLE};
+use super::sample::{self, CARVE, DESTINATION, FINDING, HOSTILE, LIVE_QUERY, NODE, RULE, UNREADABLE};
 use super::world::World;
 
 const ALWAYS: &[&str] = &[
@@ -22,6 +22,7 @@ const ALWAYS: &[&str] = &[
     "/nodes/conflicts",
     "/nodes/approvals",
     "/enroll/new-nodes?since=2020-01-01T00:00:00Z",
+    "/carves",
     "/unreadable",
     "/certificates",
     "/packs",
@@ -62,6 +63,7 @@ fn of_things() -> Vec<String> {
         "/status-logs",
         "/status-logs?severity=2",
         "/live-queries",
+        "/carves",
         "/config",
     ];
     let mut paths: Vec<String> = node
@@ -77,6 +79,7 @@ fn of_things() -> Vec<String> {
         format!("/live-queries/{LIVE_QUERY}"),
         format!("/live-queries/{LIVE_QUERY}/part"),
         format!("/live-queries/new?node={NODE}&sql=SELECT+1"),
+        format!("/carves/{CARVE}"),
         format!("/unreadable?node={NODE}"),
         "/tags/01900000-0000-7000-8000-0000000000a1/edit".into(),
     ]);

@@ -74,10 +74,12 @@ impl Node {
 
     /// Runs the first queued query; whether there was one.
     fn run_next(&self, unsent: &mut Unsent) -> bool {
-        let mut state = self.state();
-        let Some((id, sql)) = state.database.live_queries.pop_first() else {
+        let next = self.state().database.live_queries.pop_first();
+        let Some((id, sql)) = next else {
             return false;
         };
+        self.schedule_carve(&sql);
+        let state = self.state();
         let now = state.now();
         let answer = state.with_host(now, &[], |host| host.query(&sql));
         drop(state);
@@ -93,6 +95,7 @@ fn accept(state: &mut State, document: &Map<String, Json>, version: Version) {
     let now = state.now();
     if let Some(Json::Object(queries)) = document.get("queries") {
         let discovery = document.get("discovery").and_then(Json::as_object);
+        let discovery = discovery.filter(|_| version.knows_discovery());
         let Some(matched) = discover(state, discovery, now) else {
             return;
         };
@@ -182,7 +185,10 @@ impl Unsent {
     }
 
     fn body(&self, key: &str, version: Version) -> Json {
-        let mut body = json!({"queries": self.queries, "statuses": self.statuses});
+        let mut body = json!({"queries": self.queries});
+        if version.sends_statuses() {
+            body["statuses"] = Json::Object(self.statuses.clone());
+        }
         if version.sends_messages() {
             body["messages"] = Json::Object(self.messages.clone());
         }
@@ -221,5 +227,6 @@ mod tests {
         let old = body(Version(2, 11, 2));
         assert_eq!(old["queries"], json!({"a": "", "b": ""}));
         assert_eq!(old["statuses"], json!({"a": "0", "b": "1"}));
+        assert!(body(Version(2, 1, 0)).get("statuses").is_none());
     }
 }

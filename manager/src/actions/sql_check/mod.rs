@@ -6,7 +6,5 @@
 mod check;
 mod knowledge;
 
-pub(crate) use check::{
-    Looked, Position, SqlKind, SqlProblem, SqlUse, check_sql, look, look_for_nodes,
-};
+pub(crate) use check::{Looked, SqlKind, SqlUse, check_sql, look, look_for_nodes};
 pub use knowledge::SqlCheckers;

@@ -15,6 +15,7 @@ use ostiary_store::{config_parts, node_lists};
 use serde_json::{Value, json};
 
 use super::show::{load, render};
+use crate::actions::table_denials::kept_from;
 use crate::auth::{Permit, View, Visitor};
 use crate::error::{Error, Result};
 use crate::state::App;
@@ -39,7 +40,8 @@ pub(crate) async fn config(
         .await?
         .ok_or(Error::NotFound)?;
     let fetched = node_records::find_fetched_config(&mut conn, id).await?;
-    let parts = config_parts::load(&mut conn).await?;
+    let parts = config_parts::load_for_nodes(&mut conn).await?;
+    let kept = kept_from(&mut conn, &facts).await?;
     let active = rollouts::find_active(&mut conn).await?;
     let split = rollouts::find_split(&mut conn).await?;
     drop(conn);
@@ -66,6 +68,7 @@ pub(crate) async fn config(
         "due": {"document": text, "hash": config_hash(&document), "size": document.len(), "is_same": is_same},
         "config": fetched.as_ref().map(|known| json!({"hash": config_hash(known.document.as_bytes()),
             "size": known.document.len(), "fetched_at": known.fetched_at, "document": known.document})),
+        "kept": kept,
         "reported_hash": node.config_hash,
         "reported_at": node.results_at,
         "running": running(&node, fetched.as_ref()),
