@@ -53,6 +53,7 @@ const PAGES = {
   conflicts: "/nodes/conflicts",
   approvals: "/nodes/approvals",
   certificates: "/certificates",
+  carves: "/carves",
   unreadable: "/unreadable",
   audit: "/audit",
   users: "/users",

@@ -9,7 +9,7 @@ use ostiary_simulator::identity::HostIdentifier;
 use ostiary_simulator::schedule::Tempo;
 use ostiary_simulator::settings::Endpoints;
 use ostiary_simulator::version::Version;
-use ostiary_simulator::{Drift, Misbehaviour, Server, Settings, Snapshots};
+use ostiary_simulator::{Carver, Drift, Misbehaviour, Server, Settings, Snapshots};
 
 /// Runs simulated osqueryds against a TLS server and says whether it lost or doubled anything.
 #[derive(Parser)]
@@ -68,6 +68,12 @@ pub(crate) struct Arguments {
     /// Starts are spread over this time.
     #[arg(long, value_parser = duration, default_value = "2s")]
     pub(crate) ramp: Duration,
+    /// Switches the carver on, with blocks of so many bytes.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) carver_block_size: Option<usize>,
+    /// Compresses what is carved.
+    #[arg(long, requires = "carver_block_size")]
+    pub(crate) carver_compression: bool,
     /// Drifts, each on all of --drift-node.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) drift: Vec<Drift>,
@@ -145,6 +151,11 @@ impl Arguments {
             max_interval: self.max_interval,
         };
         settings.enroll_max_attempts = self.enroll_max_attempts;
+        settings.carver = self.carver_block_size.map(|block_size| Carver {
+            block_size,
+            compression: self.carver_compression,
+            file_bytes: 3_000_000,
+        });
         settings.seed = self.seed;
         Ok(settings)
     }

@@ -52,6 +52,8 @@ counters! {
     lines_sent,
     /// Lines that were deleted after a success.
     lines_deleted,
+    /// Blocks of carves that the server took although it must not.
+    rubbish_taken,
     /// Lines that were lost on the node: too long, purged, or wiped.
     lines_lost,
 }

@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod buffer;
+pub mod carver;
 pub mod client;
 pub mod config;
 pub mod control;
@@ -30,6 +31,7 @@ pub mod value;
 pub mod verdict;
 pub mod version;
 
+pub use carver::{Carve, Carver};
 pub use client::Server;
 pub use drift::Drift;
 pub use fleet::{Builder, Fleet};

@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 pub enum Misbehaviour {
     /// Raw bytes that are no UTF-8 in rows and messages, `\u0000` in messages and host details.
     Poison,
+    /// Carves come backwards and each block twice (even nodes), or without their last block (odd nodes); with each block come some
+    /// that no server may take.
+    OddCarves,
     /// Each log post is made twice, milliseconds apart; only the second answer is seen.
     DoublePost,
     /// The clock is years ahead (even nodes) or in January 1970 (odd nodes). Certificates are still
@@ -36,8 +39,9 @@ pub enum Misbehaviour {
 
 impl Misbehaviour {
     /// All misbehaviours.
-    pub const ALL: [Misbehaviour; 5] = [
+    pub const ALL: [Misbehaviour; 6] = [
         Misbehaviour::Poison,
+        Misbehaviour::OddCarves,
         Misbehaviour::DoublePost,
         Misbehaviour::ClockSkew,
         Misbehaviour::Clone,
@@ -48,6 +52,7 @@ impl Misbehaviour {
     pub fn word(self) -> &'static str {
         match self {
             Misbehaviour::Poison => "poison",
+            Misbehaviour::OddCarves => "odd-carves",
             Misbehaviour::DoublePost => "double-post",
             Misbehaviour::ClockSkew => "clock-skew",
             Misbehaviour::Clone => "clone",

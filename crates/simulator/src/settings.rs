@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::carver::Carver;
 use crate::client::Server;
 use crate::identity::HostIdentifier;
 use crate::schedule::Tempo;
@@ -20,10 +21,14 @@ pub struct Endpoints {
     pub read: String,
     /// `distributed_tls_write_endpoint`.
     pub write: String,
+    /// `carver_start_endpoint`.
+    pub carve_start: String,
+    /// `carver_continue_endpoint`.
+    pub carve_continue: String,
 }
 
 impl Endpoints {
-    /// The five paths under a prefix such as `/v1`.
+    /// The seven paths under a prefix such as `/v1`.
     pub fn under(prefix: &str) -> Endpoints {
         let path = |name: &str| format!("{prefix}/{name}");
         Endpoints {
@@ -32,6 +37,8 @@ impl Endpoints {
             log: path("log"),
             read: path("distributed/read"),
             write: path("distributed/write"),
+            carve_start: path("carve/start"),
+            carve_continue: path("carve/continue"),
         }
     }
 }
@@ -74,6 +81,8 @@ pub struct Settings {
     /// A scheduled query that reads one of these tables costs more than the watchdog allows: it ends osqueryd, which then starts
     /// again with the query denylisted.
     pub costly_tables: Vec<String>,
+    /// The carver, which is off by default.
+    pub carver: Option<Carver>,
     /// All chance follows from this.
     pub seed: u64,
 }
@@ -99,6 +108,7 @@ impl Settings {
             gzip_share: 0.25,
             reuse_share: 0.05,
             costly_tables: Vec::new(),
+            carver: None,
             seed: 1,
         }
     }

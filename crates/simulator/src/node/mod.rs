@@ -1,5 +1,6 @@
 //! One simulated osqueryd: its state, its threads, and what they do.
 
+mod carver_thread;
 mod config_thread;
 mod distributed_thread;
 mod enrollment;

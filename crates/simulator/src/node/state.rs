@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::Notify;
 
 use crate::buffer::Buffer;
+use crate::carver::Carve;
 use crate::client::{Client, Traffic};
 use crate::config::{Config, boolean, whole};
 use crate::counters::{Counters, add};
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub(crate) last_rows: BTreeMap<String, Vec<Columns>>,
     /// Columns of decorators that run at load and at intervals, by their place in the config.
     pub(super) decorations: BTreeMap<usize, Row>,
+    /// Every carve that was asked for.
+    pub(crate) carves: Vec<Carve>,
     pub(super) started: i64,
     booted_before: i64,
     pub(super) dice: StdRng,
@@ -115,6 +118,7 @@ impl State {
                 ..self.runs.get(&query.name).copied().unwrap_or_default()
             },
             file_events,
+            carves: &self.carves,
             poison: self.misbehaves(Misbehaviour::Poison),
         })
     }
@@ -140,6 +144,7 @@ impl Node {
             runs: BTreeMap::new(),
             last_rows: BTreeMap::new(),
             decorations: BTreeMap::new(),
+            carves: Vec::new(),
             started: true_time(),
             booted_before: dice.random_range(600..2_000_000),
             dice,
@@ -206,7 +211,8 @@ impl Node {
             self.config_thread(client),
             self.logger_thread(),
             self.distributed_thread(),
-            self.scheduler_thread()
+            self.scheduler_thread(),
+            self.carver_thread()
         );
     }
 
@@ -256,7 +262,7 @@ impl Node {
     pub(crate) fn misbehave(&self, misbehaviour: Misbehaviour, other: Option<&Identity>) {
         let mut state = self.state();
         match misbehaviour {
-            Misbehaviour::Poison | Misbehaviour::DoublePost => {
+            Misbehaviour::Poison | Misbehaviour::DoublePost | Misbehaviour::OddCarves => {
                 state.misbehaviours.insert(misbehaviour);
             }
             Misbehaviour::ClockSkew => {

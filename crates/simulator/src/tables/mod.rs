@@ -11,6 +11,7 @@ mod system;
 
 use std::collections::BTreeSet;
 
+use crate::carver::Carve;
 use crate::config::{Config, ScheduledQuery};
 use crate::drift::Drift;
 use crate::identity::{Identity, Platform};
@@ -48,6 +49,8 @@ pub struct Host<'a> {
     pub runs: &'a dyn Fn(&ScheduledQuery) -> Runs,
     /// File events since the last look.
     pub file_events: &'a [Row],
+    /// Carves that were asked for.
+    pub carves: &'a [Carve],
     /// Whether texts hold bytes that are no UTF-8.
     pub poison: bool,
 }
@@ -94,6 +97,7 @@ impl Host<'_> {
 
     fn rows(&self, table: &str, platform: Platform) -> Vec<Row> {
         match table {
+            "carves" => self.carves.iter().map(Carve::row).collect(),
             "osquery_info" => osquery::info(self),
             "osquery_schedule" => osquery::schedule(self),
             "osquery_packs" => osquery::packs(self),
@@ -188,6 +192,7 @@ mod tests {
             booted: 1_789_990_000,
             runs: &|_| Runs::default(),
             file_events: &[],
+            carves: &[],
             poison: false,
         }
         .query(sql)
