@@ -157,6 +157,10 @@ impl World {
             .expect("mail can be caught");
         let (api, manager, worker) = (free_address(), free_address(), free_address());
         let mut settings = base_settings(&certificates, (redis_url, &name), api, manager, worker);
+        settings.push((
+            "OSTIARY_BLOBS__FOLDER".to_owned(),
+            folder.join("blobs").display().to_string(),
+        ));
         settings.extend(
             options
                 .settings

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Asked, Paging, listed};
-use crate::auth::{Permit, View};
+use crate::actions::carves;
+use crate::auth::{Permit, RunLiveQuery, View};
 use crate::error::{Error, Result};
 use crate::pages::carves::{file, line, whole};
 use crate::state::App;
@@ -40,6 +41,23 @@ pub(crate) async fn list(
     let page = carve_lists::list(&mut conn, filter, &paging).await?;
     let items: Vec<Value> = page.items.iter().map(line).collect();
     Ok(listed(&items, page.next.as_deref()))
+}
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Collected {
+    path: String,
+}
+
+/// `POST /api/v1/nodes/{id}/carves` with `path`; answers `{"live_query_id": …}`.
+pub(crate) async fn collect(
+    State(app): State<App>,
+    permit: Permit<RunLiveQuery>,
+    Path(id): Path<NodeId>,
+    Json(wanted): Json<Collected>,
+) -> Result<Json<Value>> {
+    let query = carves::collect(&app, &permit, id, &wanted.path).await?;
+    Ok(Json(json!({"live_query_id": query})))
 }
 
 /// `GET /api/v1/carves/{id}`

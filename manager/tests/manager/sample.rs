@@ -7,6 +7,7 @@ pub(crate) const FINDING: &str = "01900000-0000-7000-8000-0000000000f1";
 pub(crate) const RULE: &str = "01900000-0000-7000-8000-0000000000e1";
 pub(crate) const DESTINATION: &str = "01900000-0000-7000-8000-0000000000d1";
 pub(crate) const LIVE_QUERY: &str = "01900000-0000-7000-8000-0000000000c1";
+pub(crate) const CARVE: &str = "01900000-0000-7000-8000-000000000091";
 pub(crate) const UNREADABLE: &str = "01900000-0000-7000-8000-0000000000b1";
 
 /// Text of a node that would be script in a careless page.
@@ -84,6 +85,12 @@ pub(crate) async fn one_of_everything(world: &World) {
             VALUES ('{LIVE_QUERY}', 'lq-1', 'SELECT 1', '*', true, now(), now() + interval '1 hour');
         INSERT INTO live_query_tasks (live_query_id, node_id, state, finished_at, status, row_count, rows)
             VALUES ('{LIVE_QUERY}', '{NODE}', 'done', now(), 0, 2, '[{{"a": "=1+1", "b": "{HOSTILE}"}}, {{"a": "x"}}]');
+        INSERT INTO carves (id, node_id, carve_id, request_id, state, block_count, block_size, carve_size, received_blocks, started_at,
+            ended_at, live_query_id, path, node_sha256, sha256, format, file_count, problem)
+            VALUES ('{CARVE}', '{NODE}', 'guid-1', '{HOSTILE}', 'stored', 2, 10, 11, 2, now(), now(), '{LIVE_QUERY}', '/etc/{HOSTILE}',
+                'aa', 'bb', 'tar.zst', 2, '{HOSTILE}');
+        INSERT INTO carve_files (carve_id, position, path, size, modified_at)
+            VALUES ('{CARVE}', 1, '/etc/{HOSTILE}', 7, now()), ('{CARVE}', 2, E'/a\u202efdp.exe', 0, NULL);
         INSERT INTO config_documents (hash, document, created_at) VALUES ('\x01', '{{"schedule":{{}}}}', now());
         INSERT INTO node_configs (node_id, document_hash, fetched_at) VALUES ('{NODE}', '\x01', now());
         "#

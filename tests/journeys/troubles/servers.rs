@@ -14,6 +14,7 @@ fn options() -> WorldOptions {
     WorldOptions::only(&[Program::Api, Program::Worker])
         .private_servers()
         .set(ALIASES.0, ALIASES.1)
+        .set("CARVES__ENABLED", "true")
         .set("API__ANSWER_TIMEOUT_MS", "1500")
         .set("DATABASE__ACQUIRE_TIMEOUT_MS", "1000")
 }
@@ -209,6 +210,12 @@ impl Nodes {
                     json!({"enroll_secret": self.secret, "host_identifier": mark}).to_string()
                 }
                 "/log" => log_body(&self.busy, &mark),
+                "/carve/continue" => {
+                    let start = good_body("/carve/start", &self.busy);
+                    let answer = self.wire.post_bytes("/carve/start", start.as_bytes()).await;
+                    let session = answer.json()["session_id"].as_str().map(str::to_owned);
+                    super::block_body(&session.expect("a carve begins")).to_string()
+                }
                 _ => good_body(endpoint, &self.busy),
             };
             let answer = self
