@@ -29,6 +29,7 @@ pub const DECODERS: &[(&str, fn(&[u8]))] = &[
     ("carve_block", carve_block),
     ("carve_path", carve_path),
     ("pack_file", packs),
+    ("pack_yaml", pack_yaml),
     ("rule_json", rule_json),
     ("target", target),
     ("version", version),
@@ -267,9 +268,26 @@ fn carve_path(bytes: &[u8]) {
     assert!(!shown_path(&path).chars().any(char::is_control));
 }
 
+/// A file that was read can be written, and a file that we wrote is read as the same.
 fn packs(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let _ = pack_file::parse(&text, "imported");
+    if let Ok(file) = pack_file::parse(&text, "imported") {
+        round_trip(&file);
+    }
+}
+
+fn pack_yaml(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(file) = pack_file::parse_yaml(&text, "imported.yml") {
+        round_trip(&file);
+    }
+}
+
+fn round_trip(file: &pack_file::ImportedFile) {
+    let once = pack_file::write(file);
+    let read = pack_file::parse(&Value::Object(once.clone()).to_string(), "imported");
+    let read = read.expect("what we write can be read");
+    assert_eq!(pack_file::write(&read), once);
 }
 
 fn rule_json(bytes: &[u8]) {

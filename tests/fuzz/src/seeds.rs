@@ -65,6 +65,10 @@ const TEXTS: &[(&str, &str)] = &[
         "{\"schedule\":{\"q\":{\"query\":\"select 1\",\"interval\":10}},\"packs\":{\"p\":{\"queries\":{}}},\"file_paths\":{\"etc\":[\"/etc/%%\"]},\"options\":{\"a\":1}}",
     ),
     (
+        "pack_yaml",
+        "---\napiVersion: v1\nkind: pack\nspec:\n  name: p\n  targets:\n    labels: [All Hosts]\n  queries:\n    - query: q\n      interval: 60\n---\nkind: query\nspec:\n  name: q\n  query: |\n    select 1\n    from a;\n",
+    ),
+    (
         "carve_start",
         r#"{"block_count":"2","block_size":"300000","carve_size":"300001","carve_id":"c","request_id":"r","node_key":"k"}"#,
     ),

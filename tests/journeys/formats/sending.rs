@@ -86,15 +86,23 @@ impl<'w> Sender<'w> {
     }
 
     async fn drip(&self, request: &Request, pieces: u32) -> Option<Answer> {
-        let mut stream = self.wire.connect().await.ok()?;
-        stream.write_all(request.head.as_bytes()).await.ok()?;
-        let size = request.body.len().div_ceil(pieces as usize);
-        for piece in request.body.chunks(size) {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            stream.write_all(piece).await.ok()?;
-            stream.flush().await.ok()?;
+        let (mut reader, mut writer) = tokio::io::split(self.wire.connect().await.ok()?);
+        let write = async {
+            let _ = writer.write_all(request.head.as_bytes()).await;
+            let size = request.body.len().div_ceil(pieces as usize);
+            for piece in request.body.chunks(size) {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let _ = writer.write_all(piece).await;
+                let _ = writer.flush().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        // The answer may come before the end of the body.
+        tokio::select! {
+            answer = read_answer(&mut reader) => answer.map(|(answer, _)| answer),
+            () = write => None,
+            () = tokio::time::sleep(PATIENCE) => None,
         }
-        read_answer(&mut stream).await.map(|(answer, _)| answer)
     }
 
     /// As osqueryd does with an IP address in `--tls_hostname`: it stands in the ClientHello as if it were a name, which rustls
