@@ -1,5 +1,6 @@
 //! `/config`: the request. The document itself is assembled in `node_config`.
 
+use super::json::text_of;
 use super::{RequestError, object_members};
 
 /// The body of `/config`.
@@ -21,7 +22,10 @@ impl ConfigRequest {
         let members = object_members(text)?;
         Ok(Self {
             node_key: members.node_key(header_key)?.into_owned(),
-            etag: members.text("etag").map(Into::into),
+            // Anything but a text comes from no osqueryd that knows of etags: such a client must get the full document.
+            etag: (members.get("etag"))
+                .filter(|etag| etag.get().starts_with('"'))
+                .map(|etag| text_of(etag).into_owned()),
         })
     }
 }
@@ -61,6 +65,13 @@ mod tests {
     fn an_etag_is_told_from_none() {
         let etag = |body| ConfigRequest::parse(body, None).unwrap().etag;
         assert_eq!(etag(r#"{"node_key":"K","etag":""}"#).as_deref(), Some(""));
-        assert_eq!(etag(r#"{"node_key":"K"}"#), None);
+        for none in [
+            r#"{"node_key":"K"}"#,
+            r#"{"node_key":"K","etag":null}"#,
+            r#"{"node_key":"K","etag":1}"#,
+            r#"{"node_key":"K","etag":["e"]}"#,
+        ] {
+            assert_eq!(etag(none), None, "{none}");
+        }
     }
 }
