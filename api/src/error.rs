@@ -9,7 +9,7 @@
 //! | header `Expect` | 417 | `error` | `error` | `error` | `error` | `error` |
 //! | unknown path / wrong method | 404 / 405 | `error` | `error` | `error` | `error` | `error` |
 //! | no body, bad JSON, root not an object, no key to be read | 400 | `error` | `error` | `error` | `error` | `error` |
-//! | the same, but the key of the header is in force | 200 | – | `error` (400) | kept as unreadable, accepted | `error` (400) | kept as unreadable, accepted |
+//! | the same, but the key of the header is in force, or (`/log`) stands beside lines that are no JSON | 200 | – | `error` (400) | kept as unreadable, accepted | `error` (400) | kept as unreadable, accepted |
 //! | body cut off, corrupt or truncated gzip | 400 | `error` | `error` | `error` | `error` | `error` |
 //! | unknown `Content-Encoding` | 415 | `error` | `error` | `error` | `error` | `error` |
 //! | body too slow | 408 | `error` | `error` | `error` | `error` | `error` |
