@@ -29,7 +29,7 @@ pub const SERVED: [&str; 7] = [
 pub enum Care {
     /// It is to be confirmed.
     Confirm,
-    /// It would sever contact, and nothing that this server sends could mend it: to be confirmed by typing.
+    /// It would sever contact, and may be hard to mend from here: to be confirmed by typing.
     Type,
 }
 

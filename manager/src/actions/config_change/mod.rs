@@ -31,7 +31,10 @@ use crate::state::App;
 pub(in crate::actions) struct ConfigChange {
     tx: Tx,
     objects: Objects,
+    /// As people set them.
     parts: Parts,
+    /// As nodes got them: without what they may not be asked.
+    given: Parts,
 }
 
 impl ConfigChange {
@@ -40,8 +43,14 @@ impl ConfigChange {
         let mut tx = app.db.begin().await?;
         config_revisions::lock(&mut tx).await?;
         let objects = config_revisions::objects(&mut tx).await?;
-        let parts = config_parts::load(&mut tx).await?.sorted();
-        Ok(Self { tx, objects, parts })
+        let parts = config_parts::load(&mut tx).await?;
+        let given = config_parts::load_for_nodes(&mut tx).await?;
+        Ok(Self {
+            tx,
+            objects,
+            parts,
+            given,
+        })
     }
 
     /// Checks what was written, keeps it as a revision with its audit entry, and commits. Gives the revision, unless nothing changed.
@@ -60,12 +69,12 @@ impl ConfigChange {
         let written = config_parts::load(&mut self.tx).await?;
         super::leftovers::note(&mut self.tx, app, &self.parts, &written).await?;
         super::check_config_sizes(&mut self.tx).await?;
-        let after = config_parts::load(&mut self.tx).await?.sorted();
+        let after = config_parts::load_for_nodes(&mut self.tx).await?;
         let nodes = node_lists::facts(&mut self.tx).await?;
         let facts = || nodes.iter().map(|(id, facts)| (*id, facts));
-        let changed = changed_nodes(&self.parts, &after, facts());
+        let changed = changed_nodes(&self.given, &after, facts());
         let dangers = cut_off::dangers(
-            &self.parts,
+            &self.given,
             &after,
             nodes.iter().map(|(_, facts)| facts),
             &guard::served(app),
@@ -90,7 +99,8 @@ impl ConfigChange {
             let going_out = GoingOut {
                 base,
                 number,
-                before: &self.parts,
+                base_parts: &self.parts,
+                before: &self.given,
                 after: &after,
                 nodes: &nodes,
                 user_name: &actor.name,
@@ -147,6 +157,8 @@ impl DerefMut for ConfigChange {
 struct GoingOut<'a> {
     base: i64,
     number: i64,
+    /// What is kept of it is what people set: what may not be asked of nodes is as of the moment.
+    base_parts: &'a Parts,
     before: &'a Parts,
     after: &'a Parts,
     nodes: &'a [(NodeId, NodeFacts)],
@@ -190,7 +202,7 @@ impl GoingOut<'_> {
             id,
             base_revision: self.base,
             revision: self.number,
-            base: self.before,
+            base: self.base_parts,
             shares: &shares,
             threshold: first.threshold,
             user_name: self.user_name,
