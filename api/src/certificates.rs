@@ -2,7 +2,7 @@
 //! the manager's page; and when they end is told to whoever reads metrics.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,6 +19,9 @@ use crate::App;
 /// That a node accepts a chain is written this often at most.
 const NOTE_EVERY: TimeDelta = TimeDelta::hours(1);
 
+/// A certificate that ends sooner is worth a word to whoever asks if we are ready.
+const ENDS_SOON: TimeDelta = TimeDelta::days(7);
+
 /// Nodes in one statement.
 const CHUNK: usize = 5_000;
 
@@ -27,9 +30,21 @@ const CHUNK: usize = 5_000;
 pub(crate) struct AcceptedChains {
     seen: Mutex<HashMap<(NodeId, ChainId), DateTime<Utc>>>,
     noted: Mutex<HashMap<(NodeId, ChainId), DateTime<Utc>>>,
+    /// What the TLS listener shows, if there is one.
+    shown: OnceLock<Shown>,
 }
 
 impl AcceptedChains {
+    /// Does what nodes are shown hold for some days yet? Without a TLS listener there is nothing that could end.
+    pub(crate) fn lasts(&self, now: DateTime<Utc>) -> bool {
+        let chain = self.shown.get().map(Shown::present);
+        let shown = chain.map(|chain| chain.certificates).unwrap_or_default();
+        shown
+            .iter()
+            .filter_map(certificates::details)
+            .all(|details| details.not_after - now > ENDS_SOON)
+    }
+
     /// Notes that a node made an authenticated request after it was shown a chain.
     pub(crate) fn note(&self, node: NodeId, chain: Option<ChainId>, now: DateTime<Utc>) {
         let Some(chain) = chain else {
@@ -89,6 +104,8 @@ pub(crate) async fn tell(
 ) {
     let period = Duration::from_secs(app.options.certificate_check_seconds.max(1));
     let mut said: Option<(Vec<ChainId>, DateTime<Utc>)> = None;
+    // It is told only once.
+    let _ = app.accepted.shown.set(shown.clone());
     loop {
         let now = app.clock.now();
         let served = served(&shown);

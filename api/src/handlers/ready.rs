@@ -27,6 +27,12 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
             ok: app.configs.is_loaded(),
             required: true,
         },
+        // It still serves; but soon nobody may connect.
+        Check {
+            name: "certificate",
+            ok: app.accepted.lasts(app.clock.now()),
+            required: false,
+        },
         Check {
             name: "redis",
             ok: matches!(redis, Ok(Ok(_))),

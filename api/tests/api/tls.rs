@@ -99,6 +99,17 @@ async fn ask(
     config: ClientConfig,
     name: &'static str,
 ) -> std::io::Result<(String, CertificateDer<'static>)> {
+    let request = "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    say(address, config, name, request).await
+}
+
+/// The answer to a request and the certificate that was shown.
+async fn say(
+    address: std::net::SocketAddr,
+    config: ClientConfig,
+    name: &'static str,
+    request: &str,
+) -> std::io::Result<(String, CertificateDer<'static>)> {
     let socket = TcpStream::connect(address).await?;
     let mut stream = TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from(name).unwrap(), socket)
@@ -106,9 +117,7 @@ async fn ask(
     let shown = stream.get_ref().1.peer_certificates().unwrap()[0]
         .clone()
         .into_owned();
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-        .await?;
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok((answer, shown))
@@ -205,5 +214,64 @@ async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_never
             "the old certificate stays for ever"
         );
     }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_next_certificate_is_tried_and_who_refuses_it_is_served_at_once() {
+    ostiary_boot::tls::install_provider();
+    let (present, next) = (Authority::new("present"), Authority::new("next"));
+    present.issue("server");
+    let on_trial = next.issue("server");
+    let api = Api::start_with(|settings| {
+        let api = &mut settings.api;
+        api.listen = Some("127.0.0.1:0".parse().unwrap());
+        api.certificate = present.path("server.pem");
+        api.private_key = present.path("server.key");
+        api.next_certificate = Some(next.path("server.pem"));
+        api.next_private_key = Some(next.path("server.key"));
+        api.next_certificate_trial_seconds = 5;
+        api.certificate_check_seconds = 1;
+    })
+    .await;
+    let address = api.tls_address();
+    let version = &rustls::version::TLS13;
+    let node = |ca: &Authority| client(&ca.path("ca.pem"), version, None);
+    assert!(
+        ask(address, node(&present), "localhost").await.is_err(),
+        "the first connection is the trial, and this node lacks the root"
+    );
+    let again = ask(address, node(&present), "localhost").await;
+    assert!(again.is_ok(), "its second attempt is served");
+    api.eventually(
+        "SELECT host(address) || ' ' || refusals || ' ' || last_error FROM refused_trials",
+        &["127.0.0.1 1 UnknownCA"],
+    )
+    .await;
+
+    let key = api.enroll("web-1").await;
+    let body = format!("{{\"node_key\":\"{key}\"}}");
+    let request = format!(
+        "POST /config HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let started = Instant::now();
+    let (answer, shown) = loop {
+        // Between trials a node that trusts only the next root is refused.
+        match say(address, node(&next), "localhost", &request).await {
+            Ok(said) => break said,
+            Err(_) => assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "no trial comes"
+            ),
+        }
+    };
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(shown, on_trial);
+    api.eventually(
+        "SELECT role FROM node_chains JOIN served_chains USING (fingerprint)",
+        &["api_next"],
+    )
+    .await;
     api.stop().await;
 }
