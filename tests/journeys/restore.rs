@@ -24,7 +24,6 @@ const NOT_KEPT: &str = "pack/load/time";
 #[tokio::test]
 async fn yesterdays_backup_comes_back_under_a_live_fleet_without_a_storm_or_a_false_finding() {
     let options = WorldOptions::demo()
-        .private_servers()
         .set("API__CHECKIN_FLUSH_MS", "500")
         .set("WORKER__SWEEP_SECONDS", "1");
     let mut world = World::start(options).await;

@@ -1,6 +1,8 @@
 //! Backups and restores: what an operator's command asks the database, and what must be set right in one that comes from a backup.
 //! Dumping itself is the business of `pg_dump`. Everything but the lists needs the owner of the database.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::NodeId;
 use uuid::Uuid;
@@ -29,33 +31,38 @@ pub async fn server_version(conn: &mut Conn) -> Result<(String, u32)> {
     Ok((row.version, u32::try_from(row.major).unwrap_or_default()))
 }
 
+/// Migrations by their version, each with its checksum in hexadecimal.
+pub type Migrations = BTreeMap<i64, String>;
+
 /// The migrations that were applied; none in an empty database.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn applied_migrations(conn: &mut Conn) -> Result<Vec<i64>> {
+pub async fn applied_migrations(conn: &mut Conn) -> Result<Migrations> {
     let present = sqlx::query_scalar!(
         r#"SELECT to_regclass('public._sqlx_migrations') IS NOT NULL AS "present!""#
     )
     .fetch_one(&mut *conn)
     .await?;
     if !present {
-        return Ok(Vec::new());
+        return Ok(Migrations::new());
     }
     // Unchecked: the table is sqlx's own, and missing where statements are checked.
-    Ok(
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
-            .fetch_all(conn)
-            .await?,
+    let applied: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT version, encode(checksum, 'hex') FROM _sqlx_migrations WHERE success",
     )
+    .fetch_all(conn)
+    .await?;
+    Ok(applied.into_iter().collect())
 }
 
 /// The migrations that this program knows.
 #[must_use]
-pub fn known_migrations() -> Vec<i64> {
+pub fn known_migrations() -> Migrations {
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
     crate::MIGRATIONS
         .iter()
-        .map(|migration| migration.version)
+        .map(|migration| (migration.version, hex(&migration.checksum)))
         .collect()
 }
 

@@ -232,7 +232,7 @@ mod tests {
             made_at: chrono::DateTime::UNIX_EPOCH,
             ostiary: "0".into(),
             postgres: "15.1".into(),
-            migrations: vec![1],
+            migrations: [(1, "ab".to_owned())].into(),
             key_fingerprints: BTreeMap::new(),
             members: sources
                 .iter()

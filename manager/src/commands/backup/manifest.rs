@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use ostiary_store::backups::Migrations;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -38,7 +39,7 @@ pub(super) struct Manifest {
     /// Version of the server that was dumped, e.g. `15.18`.
     pub(super) postgres: String,
     /// Migrations that were applied.
-    pub(super) migrations: Vec<i64>,
+    pub(super) migrations: Migrations,
     /// By the name in `[keys]`: tells whether settings hold the same key, and nothing of the key itself.
     pub(super) key_fingerprints: BTreeMap<String, String>,
     /// Everything else in the archive, in its order.

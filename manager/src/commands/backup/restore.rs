@@ -3,7 +3,6 @@
 //! A restore looks at everything first, then puts the dump back in one transaction, applies later migrations, and sets right what a
 //! backup cannot know. Our processes are kept out of the database until all of that is done.
 
-use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -212,20 +211,23 @@ pub(super) async fn restore(arguments: &SettingsArgs, options: Restore) -> anyho
     Ok(())
 }
 
+/// Later migrations can be applied only to what this program knows to the letter.
 fn check_migrations(manifest: &Manifest) -> anyhow::Result<()> {
-    let known: BTreeSet<i64> = backups::known_migrations().into_iter().collect();
-    let unknown: Vec<String> = manifest
-        .migrations
-        .iter()
-        .filter(|version| !known.contains(version))
-        .map(ToString::to_string)
-        .collect();
-    ensure!(
-        unknown.is_empty(),
-        "the backup was made by a newer Ostiary ({}; migrations {} are unknown here): restore it with that version",
-        manifest.ostiary,
-        unknown.join(", ")
-    );
+    let known = backups::known_migrations();
+    for (version, checksum) in &manifest.migrations {
+        match known.get(version) {
+            Some(own) => ensure!(
+                own == checksum,
+                "migration {version} of the backup is another than that of this program ({}): restore it with Ostiary {}",
+                env!("CARGO_PKG_VERSION"),
+                manifest.ostiary
+            ),
+            None => bail!(
+                "the backup was made by a newer Ostiary ({}; migration {version} is unknown here): restore it with that version",
+                manifest.ostiary
+            ),
+        }
+    }
     Ok(())
 }
 
