@@ -1,7 +1,9 @@
 //! The decoders of hostile bytes, fed with the bodies of the corpus and with all that fuzzing (script/fuzz) has ever found.
 
+#[expect(unreachable_pub, reason = "to the fuzzers it is a library")]
 #[path = "../fuzz/src/decoders.rs"]
 mod decoders;
+#[expect(unreachable_pub, reason = "to the fuzzers it is a library")]
 #[path = "../fuzz/src/seeds.rs"]
 mod seeds;
 
