@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use futures::StreamExt as _;
 use ostiary_domain::carve::{ArchiveFormat, shown_path};
@@ -219,7 +219,8 @@ pub(crate) async fn collect(
         Err(error) => {
             let errors = error.into_fields()?;
             let form = json!({"path": path});
-            node_page(&app, &visitor, id, &Asked::default(), form, errors).await
+            let page = node_page(&app, &visitor, id, &Asked::default(), form, errors).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::SubsecRound as _;
 use ostiary_domain::carve::CarveOptions;
 use ostiary_domain::ids::NodeId;
 use sha2::{Digest as _, Sha256};
@@ -59,7 +60,8 @@ impl CarveStage {
                 blocks.len(),
                 content.len(),
                 hex(&Sha256::digest(id.as_bytes())),
-                now = self.stage.now(),
+                // Whole: Postgres would round, and the carve might be due a microsecond too late.
+                now = self.stage.now().trunc_subsecs(0),
             ))
             .await;
         for (number, block) in blocks.iter().enumerate().rev() {
