@@ -5,6 +5,7 @@ use ostiary_manager::actions::takeover::{self, DoormanImport};
 use ostiary_manager::auth::{Admin, Permit};
 use ostiary_store::testing::TestDb;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::sample;
 use super::world::{Answer, Browser, World};
@@ -435,7 +436,6 @@ async fn a_doorman_is_taken_over_once() {
         ]
     );
     let hash = "SELECT encode(key_sha256, 'hex') FROM node_keys k JOIN nodes n ON n.id = k.node_id WHERE n.hostname = 'web-1'";
-    use sha2::{Digest as _, Sha256};
     let expected = hex::encode(Sha256::digest(b"0b7f6f6e-5d0a-4c52-9a53-0c6f6b1f0a01"));
     assert_eq!(texts(hash).await, [expected]);
     let packs = "SELECT concat_ws(' ', name, target, array_length(discovery, 1)) FROM packs WHERE NOT built_in ORDER BY name";

@@ -72,11 +72,7 @@ impl Wanted {
                 problem.what.clone(),
             );
         }
-        let is_pack = file.packs.len() == 1
-            && file.schedule.is_empty()
-            && file.options.is_empty()
-            && file.extra.is_empty();
-        self.is_whole |= !is_pack;
+        self.is_whole |= !file.is_pack;
         for pack in file.packs {
             self.add_pack(name, pack);
         }

@@ -76,6 +76,11 @@ impl RulePlan {
             );
             return Ok(());
         }
+        if asks_for_time(&conditions) {
+            let text = "It is left out: it asks for the field timestamp, which never matches in Doorman and does not exist here.";
+            self.note("danger", &name, text.to_owned());
+            return Ok(());
+        }
         if known.iter().any(|known| known.name == name) {
             self.step(Action::Unchanged, name);
             return Ok(());
@@ -141,4 +146,10 @@ fn has_not(node: &Value) -> bool {
     node.get("not").and_then(Value::as_bool).unwrap_or(false)
         || (node.get("rules").and_then(Value::as_array))
             .is_some_and(|rules| rules.iter().any(has_not))
+}
+
+fn asks_for_time(node: &Value) -> bool {
+    node.get("field").and_then(Value::as_str) == Some("timestamp")
+        || (node.get("rules").and_then(Value::as_array))
+            .is_some_and(|rules| rules.iter().any(asks_for_time))
 }

@@ -44,6 +44,8 @@ pub struct Problem {
 /// Everything that a file holds, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImportedFile {
+    /// Is it one pack, rather than a whole config?
+    pub is_pack: bool,
     /// Its packs; a pack file is one, a whole config has any number.
     pub packs: Vec<ImportedPack>,
     /// Queries of the schedule, outside of packs.
@@ -167,6 +169,7 @@ pub fn parse(text: &str, pack_name: &str) -> Result<ImportedFile, PackFileError>
     };
     let mut problems: Vec<Problem> = repeated.into_iter().map(twice).collect();
     if fields.contains_key("queries") {
+        file.is_pack = true;
         file.packs.push(pack(
             pack_name,
             Entry {
