@@ -1,8 +1,8 @@
 //! Packs.
 
 use ostiary_domain::ids::PackId;
-use ostiary_store::{Conn, queries};
 use ostiary_store::packs::{self, PackRecord, PackValues};
+use ostiary_store::{Conn, queries};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -169,7 +169,11 @@ async fn check_queries(app: &App, conn: &mut Conn, id: PackId, values: &PackValu
             target: &values.target,
         };
         if let Err(problem) = check_sql(conn, app, &used, &query.sql).await {
-            let field = if values.target.is_empty() { "form" } else { "target" };
+            let field = if values.target.is_empty() {
+                "form"
+            } else {
+                "target"
+            };
             check.wrong(field, format!("The query {}: {problem}", query.name));
         }
     }
