@@ -64,7 +64,8 @@ impl Answer {
     /// Does it make osqueryd enroll again?
     #[must_use]
     pub fn is_node_invalid(&self) -> bool {
-        !self.body.is_empty() && self.json().get("node_invalid") == Some(&Value::Bool(true))
+        serde_json::from_slice::<Value>(&self.body)
+            .is_ok_and(|body| body.get("node_invalid") == Some(&Value::Bool(true)))
     }
 }
 
