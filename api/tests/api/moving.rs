@@ -109,11 +109,7 @@ async fn nodes_of_other_managers_find_us_at_the_paths_they_know() {
         );
         let line = json!({"log_type": "result", "data": [{"name": "q"}]});
         assert!(ask(log, line).await.is_success(), "{prefix}");
-        assert_eq!(
-            ask(read, json!({})).await.json()["queries"],
-            json!({}),
-            "{prefix}"
-        );
+        assert!(ask(read, json!({})).await.is_success(), "{prefix}");
         assert!(
             ask(write, json!({"queries": {}})).await.is_success(),
             "{prefix}"

@@ -228,12 +228,13 @@ async fn bodies_that_are_too_large_are_refused_and_in_the_end_taken_in_part() {
         let ways: Vec<_> = routes()
             .into_iter()
             .filter(|(_, _, route)| *route == endpoint)
+            // The one that is taken in part begins the count anew.
+            .take(4)
             .collect();
         for (turn, (method, path, _)) in ways.iter().enumerate() {
             let answer = wire.request(method, path, &[], body.as_bytes()).await;
             let what = format!("{method} {path} with {} bytes, turn {turn}", body.len());
-            // The one that is taken in part begins the count anew.
-            if turn % 4 < 3 {
+            if turn < 3 {
                 assert_refused_softly(&what, endpoint, answer.as_ref());
             } else {
                 assert_accepted(&what, answer.as_ref());
