@@ -55,6 +55,7 @@ async fn pages_show_both_sides_and_let_no_text_of_a_node_through() {
             "{path}: the side bar counts"
         );
     }
+    let mut editor = world.browser_as("editor").await;
     for path in [
         "/nodes/conflicts/merge".to_owned(),
         "/nodes/conflicts/keep-apart".into(),
@@ -62,7 +63,6 @@ async fn pages_show_both_sides_and_let_no_text_of_a_node_through() {
         format!("/nodes/{WAITS}/refuse"),
         format!("/enroll/secrets/{SECRET}"),
     ] {
-        let mut editor = world.browser_as("editor").await;
         let answer = editor.post(&path, &[("gone", TWIN), ("kept", NODE)]).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
     }
