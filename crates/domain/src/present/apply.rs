@@ -2,7 +2,8 @@
 //!
 //! *Newer* is decided by (epoch, counter) inside a **series**, never by `unixTime`: one spell at the year 2099 would
 //! freeze a node. A new epoch, a new osquery instance, or a counter that falls, starts a new series. Counter 0 marks a
-//! full set only from osquery 5.19 on (before, it was also reset by a change of the SQL, and by a defect after a week).
+//! full set only from osquery 5.19 on (before, it was also reset by a change of the SQL, and by a defect after a week), or when a
+//! later epoch begins with it.
 //! After a new series began without such a set, rows that we have already are merged, not added twice.
 //!
 //! In the event format a set comes one row a line, so that it may go on in the next post, and nothing marks its end. So
@@ -215,13 +216,27 @@ impl PresentRows {
         self.stale && (later_epoch || execution.kind == Kind::Snapshot)
     }
 
+    /// A later epoch begins with a full set in every version (`osquery/core/query.cpp`); counter 0 misleads only inside an epoch. Is this
+    /// its beginning, or more of that set?
+    fn is_of_a_new_epoch(&self, execution: &Execution<'_>) -> bool {
+        let epoch = execution.epoch.unwrap_or(0);
+        self.series.as_ref().is_some_and(|series| {
+            let goes_on = epoch == series.epoch
+                && series.counter == 0
+                && series.knowledge == Knowledge::Complete
+                && series.set_began_at(execution.unix_time);
+            epoch > series.epoch || goes_on
+        })
+    }
+
     fn part(&self, execution: &Execution<'_>, reporter: &Reporter<'_>) -> Part {
         let snapshot = execution.kind == Kind::Snapshot;
         let trusted = snapshot
             || (execution.counter == Some(0)
-                && reporter
-                    .version
-                    .is_some_and(|version| version >= COUNTER_0_IS_A_FULL_SET));
+                && (self.is_of_a_new_epoch(execution)
+                    || reporter
+                        .version
+                        .is_some_and(|version| version >= COUNTER_0_IS_A_FULL_SET)));
         let Some(series) = &self.series else {
             return if trusted { Part::NewSet } else { Part::Changes };
         };

@@ -408,7 +408,10 @@ fn after_a_restore_the_set_of_a_new_epoch_is_no_drift_whatever_it_differs_in() {
     }
     let mut present = from_a_backup(1, 7, "+a");
     let change = present.apply(&snapshot(200, "=x"), &reporter(NEW));
-    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("B", "x"));
+    assert_eq!(
+        (told(&change).as_str(), held(&present).as_str()),
+        ("B", "x")
+    );
 }
 
 #[test]
@@ -416,10 +419,29 @@ fn after_a_restore_changes_of_the_old_epoch_are_drift_until_the_new_one_begins()
     let mut present = from_a_backup(1, 7, "+a +b");
     // The counter has moved on further than the backup knows.
     let change = present.apply(&execution(1, 30, 200, "-a +c"), &reporter(NEW));
-    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("DD", "b c"));
+    assert_eq!(
+        (told(&change).as_str(), held(&present).as_str()),
+        ("DD", "b c")
+    );
     assert!(present.stale);
     let change = present.apply(&execution(9, 0, 210, "+c +d"), &reporter(NEW));
-    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("BB", "c d"));
+    assert_eq!(
+        (told(&change).as_str(), held(&present).as_str()),
+        ("BB", "c d")
+    );
+}
+
+#[test]
+fn a_later_epoch_begins_with_a_full_set_in_old_versions_too() {
+    let mut present = PresentRows::default();
+    // Only a change is known, e.g. because the node had told its set to somebody else.
+    present.apply(&execution(1, 57, 100, "+y"), &reporter(OLD));
+    let change = present.apply(&execution(9, 0, 110, "+a"), &reporter(OLD));
+    assert_eq!(told(&change), "B");
+    let more = present.apply(&execution(9, 0, 110, "+b"), &reporter(OLD));
+    assert_eq!(told(&more), "B");
+    present.apply(&execution(9, 1, 120, "-a +c"), &reporter(OLD));
+    assert_eq!(held(&present), "b c");
 }
 
 #[test]
@@ -427,7 +449,10 @@ fn after_a_restore_a_query_whose_first_set_was_empty_shows_only_what_came_then()
     let mut present = from_a_backup(1, 7, "+a");
     // An empty set says nothing in the event format; the first line of the epoch is a change.
     let change = present.apply(&execution(9, 1, 200, "+z"), &reporter(NEW));
-    assert_eq!((told(&change).as_str(), held(&present).as_str()), ("D", "z"));
+    assert_eq!(
+        (told(&change).as_str(), held(&present).as_str()),
+        ("D", "z")
+    );
 }
 
 proptest! {
