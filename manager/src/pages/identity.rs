@@ -19,9 +19,12 @@ use crate::state::App;
 /// So many at most on a page; the newest come first, and go when they are decided.
 const MOST: i64 = 30;
 
+/// What a fact is called, whether it tells machines apart, and where it stands.
+type Compared = (&'static str, bool, fn(&NodeRecord) -> String);
+
 /// Facts of two nodes beside each other, and whether they agree where both say something.
 fn compared(one: &NodeRecord, other: Option<&NodeRecord>) -> Vec<Value> {
-    let facts: [(&str, bool, fn(&NodeRecord) -> String); 12] = [
+    let facts: [Compared; 12] = [
         ("Instance", true, |node| node.instance_id.clone()),
         ("Hardware UUID", true, |node| node.hardware_uuid.clone()),
         ("Serial number", true, |node| node.hardware_serial.clone()),

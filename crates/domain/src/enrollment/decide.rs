@@ -55,7 +55,7 @@ impl Judge<'_> {
         let same = candidates
             .iter()
             .filter(|each| shares_hardware(each) && !self.is_other_hardware(each));
-        self.without_proof(same.collect(), Reason::Hardware)
+        self.without_proof(&same.collect::<Vec<_>>(), Reason::Hardware)
     }
 
     /// Its database, but hardware that speaks against it.
@@ -63,7 +63,7 @@ impl Judge<'_> {
         let copies = candidates
             .iter()
             .filter(|each| shares(each, IdentifierKind::Instance));
-        self.without_proof(copies.collect(), Reason::Database)
+        self.without_proof(&copies.collect::<Vec<_>>(), Reason::Database)
     }
 
     /// The UUID of one board with the serial number of another: clones made by hand. They are never the same node.
@@ -100,14 +100,14 @@ impl Judge<'_> {
     /// The machine says it is one of these, but nothing proves it. While one of them lives it is another machine; of several silent
     /// ones nobody can say which. Those that people have barred count only when there is no other: else an impostor who was refused
     /// would lock out the machine that it claimed to be.
-    fn without_proof(&self, alike: Vec<&Candidate>, reason: Reason) -> Option<Decision> {
+    fn without_proof(&self, alike: &[&Candidate], reason: Reason) -> Option<Decision> {
         let mut open: Vec<&Candidate> = alike
             .iter()
             .copied()
             .filter(|each| each.is_open())
             .collect();
         if open.is_empty() {
-            return newest_of(&alike).map(|each| Decision::Barred(each.node_id));
+            return newest_of(alike).map(|each| Decision::Barred(each.node_id));
         }
         // Containers share their host's hardware; what they call themselves tells them apart, though it proves nothing.
         if open
