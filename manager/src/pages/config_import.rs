@@ -103,7 +103,7 @@ fn report_context(
     id: Uuid,
     (import, report): (&Import, &Report),
     saving: &Saving,
-    errors: FieldErrors,
+    errors: &FieldErrors,
 ) -> Value {
     let counts = json!({
         "added": report.count(Action::Added), "changed": report.count(Action::Changed), "removed": report.count(Action::Removed),
@@ -142,7 +142,7 @@ pub(crate) async fn report(
         id,
         (&import, &report),
         &Saving::default(),
-        FieldErrors::default(),
+        &FieldErrors::default(),
     );
     REPORT.show(&app, &visitor, context).await
 }
@@ -169,7 +169,7 @@ pub(crate) async fn apply(
         Err(error) => {
             let errors = error.into_fields()?;
             let (import, report) = config_import::report_of_kept(&app, &permit, id).await?;
-            let context = report_context(id, (&import, &report), &saving, errors);
+            let context = report_context(id, (&import, &report), &saving, &errors);
             REPORT.show_again(&app, &visitor, context).await
         }
     }

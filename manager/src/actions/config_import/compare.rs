@@ -79,12 +79,12 @@ impl Steps {
         &mut self,
         kind: &'static str,
         name: String,
-        old: Option<Value>,
+        old: Option<&Value>,
         new: &Value,
         write: Write,
     ) {
-        let fields = differences(old.as_ref(), Some(new), &PASSED_OVER);
-        let action = match (&old, fields.is_empty()) {
+        let fields = differences(old, Some(new), &PASSED_OVER);
+        let action = match (old, fields.is_empty()) {
             (None, _) => Action::Added,
             (Some(_), true) => Action::Unchanged,
             (Some(_), false) => Action::Changed,
@@ -216,7 +216,8 @@ impl Comparison<'_> {
             }
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let write = Write::Pack(known.map(|known| known.id), values);
-            self.out.put("pack", name.clone(), old, &new, write);
+            self.out
+                .put("pack", name.clone(), old.as_ref(), &new, write);
             let queries = known.and_then(|known| self.current.packed.get(&known.id));
             let queries = queries.map(Vec::as_slice).unwrap_or_default();
             for query in &pack.queries {
@@ -261,7 +262,7 @@ impl Comparison<'_> {
             pack.map(ToOwned::to_owned),
             values,
         );
-        self.out.put("query", name, old, &new, write);
+        self.out.put("query", name, old.as_ref(), &new, write);
     }
 
     fn queries(&mut self, replace: bool) {
@@ -292,8 +293,13 @@ impl Comparison<'_> {
             }
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let (name, id) = (values.name.clone(), known.map(|known| known.id));
-            self.out
-                .put("option", name, old, &new, Write::Option(id, values));
+            self.out.put(
+                "option",
+                name,
+                old.as_ref(),
+                &new,
+                Write::Option(id, values),
+            );
         }
         for gone in &self.current.options {
             let is_wanted =
@@ -334,8 +340,13 @@ impl Comparison<'_> {
             }
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let (name, id) = (values.name.clone(), known.map(|known| known.id));
-            self.out
-                .put("decorator", name, old, &new, Write::Decorator(id, values));
+            self.out.put(
+                "decorator",
+                name,
+                old.as_ref(),
+                &new,
+                Write::Decorator(id, values),
+            );
         }
         for gone in &self.current.decorators {
             let is_wanted =
@@ -358,8 +369,13 @@ impl Comparison<'_> {
             }
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let (name, id) = (values.category.clone(), known.map(|known| known.id));
-            self.out
-                .put("file path", name, old, &new, Write::FilePath(id, values));
+            self.out.put(
+                "file path",
+                name,
+                old.as_ref(),
+                &new,
+                Write::FilePath(id, values),
+            );
         }
         for gone in &self.current.file_paths {
             let is_wanted =
@@ -427,8 +443,13 @@ impl Comparison<'_> {
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let name = format!("{}: {}", values.key, values.name);
             let id = known.map(|known| known.id);
-            self.out
-                .put("section", name, old, &new, Write::Section(id, values));
+            self.out.put(
+                "section",
+                name,
+                old.as_ref(),
+                &new,
+                Write::Section(id, values),
+            );
         }
         for gone in &self.current.sections {
             let is_wanted =
