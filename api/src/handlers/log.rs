@@ -29,9 +29,8 @@ pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json
     if post.beyond_bounds {
         return too_large(&app, &head, post).await;
     }
-    let said = match &post.head {
-        Ok(said) => said,
-        Err(_) => return not_readable(&app, &head, post).await,
+    let Ok(said) = &post.head else {
+        return not_readable(&app, &head, post).await;
     };
     let (caller, node) = head.authenticate(&app, &said.node_key).await?;
     match unusable(said) {

@@ -15,8 +15,11 @@ use ostiary_domain::rule;
 use ostiary_domain::target::Target;
 use serde_json::Value;
 
-/// All of them by name.
-pub const DECODERS: &[(&str, fn(&[u8]))] = &[
+/// A decoder, by its name.
+pub type Decoder = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const DECODERS: &[Decoder] = &[
     ("log_body", log_body),
     ("gzip_log_body", gzip_log_body),
     ("result_lines", result_lines),
