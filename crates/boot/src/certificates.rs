@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, RootCertStore};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -37,9 +37,7 @@ impl ChainId {
     /// The id of a chain.
     #[must_use]
     pub fn of(chain: &[CertificateDer<'_>]) -> Self {
-        let digest = chain
-            .iter()
-            .fold(Sha256::new(), |digest, one| digest.chain_update(one));
+        let digest = chain.iter().fold(Sha256::new(), Sha256::chain_update);
         Self(digest.finalize().into())
     }
 }
@@ -236,7 +234,7 @@ pub fn anchor(chain: &[CertificateDer<'_>]) -> Option<String> {
     let extensions = last
         .extensions()
         .iter()
-        .map(|extension| extension.parsed_extension());
+        .map(X509Extension::parsed_extension);
     let key = if last.subject() == last.issuer() {
         extensions.clone().find_map(own)
     } else {
@@ -412,16 +410,14 @@ mod tests {
 
     #[test]
     fn pem_is_read_and_written_and_a_key_in_it_passed_over() {
-        let root = issuer("our root").der().clone();
+        let one = [issuer("our root").der().clone()];
+        let two = [one[0].clone(), one[0].clone()];
         let pem = format!(
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n{}",
-            to_pem(&[root.clone()])
+            to_pem(&one)
         );
-        assert_eq!(from_pem(pem.as_bytes()).unwrap(), [root.clone()]);
-        assert_ne!(
-            ChainId::of(&[root.clone()]),
-            ChainId::of(&[root.clone(), root])
-        );
+        assert_eq!(from_pem(pem.as_bytes()).unwrap(), one);
+        assert_ne!(ChainId::of(&one), ChainId::of(&two));
     }
 
     #[test]
