@@ -125,7 +125,7 @@ pub(crate) async fn tell(
             Ok(()) if is_news => said = Some((ids, now)),
             Ok(()) => {}
             Err(error) => {
-                tracing::warn!(%error, "what is known of certificates cannot be written, and is kept")
+                tracing::warn!(%error, "what is known of certificates cannot be written, and is kept");
             }
         }
         if tokio::time::timeout(period, shutdown.cancelled())

@@ -112,7 +112,10 @@ fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
 async fn unknown_path(uri: Uri) -> Response {
     let path = uri.path().to_ascii_lowercase();
     let response = Error::UnknownPath.into_response();
-    if ["carve", "block", "continue"].iter().any(|word| path.contains(word)) {
+    if ["carve", "block", "continue"]
+        .iter()
+        .any(|word| path.contains(word))
+    {
         error::in_words(response).await
     } else {
         response

@@ -87,7 +87,12 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     background.spawn(freshness::follow(app.clone(), shutdown.clone()));
     background.spawn(flush_checkins(app.clone(), shutdown.clone()));
     if let Some((shown, trials)) = tls_served {
-        background.spawn(certificates::tell(app.clone(), shown, trials, shutdown.clone()));
+        background.spawn(certificates::tell(
+            app.clone(),
+            shown,
+            trials,
+            shutdown.clone(),
+        ));
     }
     tracing::info!(?address, ?plain_address, "the api listens");
     let connections = TaskTracker::new();

@@ -177,7 +177,10 @@ fn node_routes() -> Router<App> {
         .route("/live-queries/{id}", get(pages::live_queries::show))
         .route("/live-queries/{id}/part", get(pages::live_queries::part))
         .route("/live-queries/{id}/learn", post(pages::live_queries::learn))
-        .route("/nodes/{id}/learn-tables", post(pages::live_queries::ask_for_tables))
+        .route(
+            "/nodes/{id}/learn-tables",
+            post(pages::live_queries::ask_for_tables),
+        )
         .route("/live-queries/{id}/rows.csv", get(pages::live_queries::csv))
         .route(
             "/live-queries/{id}/cancel",
@@ -204,7 +207,10 @@ fn node_routes() -> Router<App> {
         .route("/enroll/ca.pem", get(pages::enroll::ca_certificate))
         .route("/certificates", get(pages::certificates::show))
         .route("/certificates/{id}/nodes", get(pages::certificates::nodes))
-        .route("/certificates/{id}/nodes.csv", get(pages::certificates::csv))
+        .route(
+            "/certificates/{id}/nodes.csv",
+            get(pages::certificates::csv),
+        )
         .route("/enroll/new-nodes", get(pages::enroll::new_nodes))
         .route("/unreadable", get(pages::unreadable::list))
         .route("/unreadable/export", get(pages::unreadable::export))
@@ -219,19 +225,13 @@ fn config_routes() -> Router<App> {
             "/packs/import",
             get(pages::config_import::form).post(pages::config_import::upload),
         )
-        .route(
-            "/packs/import/{upload}",
-            get(pages::config_import::report),
-        )
+        .route("/packs/import/{upload}", get(pages::config_import::report))
         .route(
             "/packs/import/{upload}/apply",
             post(pages::config_import::apply),
         )
         .route("/config/export", get(pages::config_import::export))
-        .route(
-            "/packs/{id}/export",
-            get(pages::config_import::export_pack),
-        )
+        .route("/packs/{id}/export", get(pages::config_import::export_pack))
         .route(
             "/packs/{id}",
             get(pages::packs::show).post(pages::packs::update),
@@ -263,7 +263,10 @@ fn config_routes() -> Router<App> {
         .merge(pages::entries::routes::<pages::file_paths::FilePaths>())
         .merge(pages::entries::routes::<pages::options::Options>())
         .route("/options/forget", post(pages::options::forget))
-        .route("/resync", get(pages::resync::ask).post(pages::resync::resync))
+        .route(
+            "/resync",
+            get(pages::resync::ask).post(pages::resync::resync),
+        )
         .merge(pages::entries::routes::<pages::decorators::Decorators>())
         .merge(pages::entries::routes::<pages::sections::Sections>())
         .route("/revisions", get(pages::revisions::list))

@@ -197,8 +197,7 @@ impl World {
             let Some(next) = found.next else { break };
             page.after = Some(next);
         }
-        let unreadable =
-            unreadable::list(&mut conn, Some(node.into()), &first_page(), false).await;
+        let unreadable = unreadable::list(&mut conn, Some(node.into()), &first_page(), false).await;
         stored.unreadable.extend(
             unreadable
                 .expect("Postgres answers")

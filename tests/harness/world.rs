@@ -397,7 +397,10 @@ impl World {
     ///
     /// # Panics
     /// Postgres fails, or rows cannot be read back.
-    pub async fn present_rows(&self, hostname: &str) -> BTreeMap<String, Vec<BTreeMap<String, String>>> {
+    pub async fn present_rows(
+        &self,
+        hostname: &str,
+    ) -> BTreeMap<String, Vec<BTreeMap<String, String>>> {
         let mut conn = self.db.db.acquire().await.expect("Postgres answers");
         let sql = format!(
             "SELECT n.id || ' ' || q.id || ' ' || q.name FROM present_rows p JOIN nodes n ON n.id = p.node_id \
@@ -408,7 +411,10 @@ impl World {
         for line in self.db.texts(&sql).await {
             let mut words = line.splitn(3, ' ');
             let node: uuid::Uuid = words.next().and_then(|id| id.parse().ok()).expect("an id");
-            let query: i32 = words.next().and_then(|id| id.parse().ok()).expect("a number");
+            let query: i32 = words
+                .next()
+                .and_then(|id| id.parse().ok())
+                .expect("a number");
             names.insert(query, words.next().unwrap_or_default().to_owned());
             pairs.push((node.into(), query));
         }

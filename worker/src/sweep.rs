@@ -8,14 +8,15 @@ use ostiary_domain::ids::NodeId;
 use ostiary_store::facts::{self, Quiet};
 use ostiary_store::upkeep::{self, Upkeep};
 use ostiary_store::{
-    Db, Result, backups, node_merges, partitions, pending, post_fingerprints, present_rows, reporting_nodes, unreadable,
+    Db, Result, backups, node_merges, partitions, pending, post_fingerprints, present_rows,
+    reporting_nodes, unreadable,
 };
 use tokio::time::MissedTickBehavior;
 
 use crate::App;
+use crate::carves;
 use crate::certificates;
 use crate::facts::{OFFLINE, SILENT, quiet};
-use crate::carves;
 use crate::jobs::{self, deliver_alert, process_batches};
 use crate::judging::Source;
 use crate::rollouts;
@@ -151,7 +152,11 @@ async fn forget_stale_rows(app: &App) -> Result<()> {
     let locked = pending::lock_nodes(&mut tx, &back).await?;
     let sets = backups::delete_stale(&mut tx, &locked).await?;
     Db::commit(tx).await?;
-    tracing::info!(nodes = locked.len(), sets, "rows of before the restore are forgotten: their nodes are back");
+    tracing::info!(
+        nodes = locked.len(),
+        sets,
+        "rows of before the restore are forgotten: their nodes are back"
+    );
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use ostiary_boot::seal::random_token;
 use ostiary_domain::carve::{self, Refusal};
 use ostiary_domain::ids::CarveId;
 use ostiary_domain::osquery::{CarveStart, CarveStarted, sanitise};
-use ostiary_store::{Db, table_denials};
 use ostiary_store::carves::{self, CarveState, NewCarve};
 use ostiary_store::node_keys::KnownNode;
+use ostiary_store::{Db, table_denials};
 
 use super::request::Head;
 use crate::App;

@@ -294,6 +294,7 @@ async fn without_redis_nothing_changes_for_nodes() {
     let checks = json!([
         {"name": "postgres", "ok": true, "required": true},
         {"name": "configs", "ok": true, "required": true},
+        {"name": "certificate", "ok": true, "required": false},
         {"name": "redis", "ok": false, "required": false}
     ]);
     assert_eq!(ready.json()["checks"], checks);

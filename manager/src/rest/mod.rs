@@ -1,8 +1,8 @@
 //! REST under `/api/v1`, by bearer token: the second thin shell. Lists are `{"items": [...], "next": null | "..."}`; `next` goes into
 //! `after` of the next request. Times are RFC 3339 in UTC, errors problem JSON (RFC 9457).
 
-pub(crate) mod certificates;
 pub(crate) mod carves;
+pub(crate) mod certificates;
 pub(crate) mod config;
 pub(crate) mod deliveries;
 pub(crate) mod findings;

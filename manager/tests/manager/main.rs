@@ -15,7 +15,7 @@ mod pages;
 mod rest;
 mod rollouts;
 mod sample;
-mod sql;
 mod sections;
+mod sql;
 mod unreadable;
 mod world;

@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 
-use super::sample::{self, CARVE, DESTINATION, FINDING, HOSTILE, LIVE_QUERY, NODE, RULE, UNREADABLE};
+use super::sample::{
+    self, CARVE, DESTINATION, FINDING, HOSTILE, LIVE_QUERY, NODE, RULE, UNREADABLE,
+};
 use super::world::World;
 
 const ALWAYS: &[&str] = &[

@@ -198,7 +198,7 @@ async fn an_option_says_what_osquery_makes_of_it_and_is_reset_when_it_goes() {
         assert!(list.contains(name) && list.contains(note), "{name}: {list}");
     }
     let form = words(&browser.get("/options/new").await);
-    assert!(form.contains("brand_new_flag") == false && form.contains("watchdog_level"));
+    assert!(!form.contains("brand_new_flag") && form.contains("watchdog_level"));
 
     let ids = world
         .test_db

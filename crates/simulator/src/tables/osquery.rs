@@ -50,10 +50,7 @@ pub(super) fn schedule(host: &Host<'_>) -> Vec<Row> {
         };
         // The alias still answers today, hidden; before 4.4.0 it was the only name.
         if host.identity.version().denylist_column() == "blacklisted" {
-            row.push((
-                "blacklisted".to_owned(),
-                i64::from(runs.denylisted).into(),
-            ));
+            row.push(("blacklisted".to_owned(), i64::from(runs.denylisted).into()));
         }
         row
     };

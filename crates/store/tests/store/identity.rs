@@ -1,6 +1,6 @@
 //! Merging nodes, and what an api is told about changes of nodes.
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use ostiary_domain::ids::NodeId;
 use ostiary_store::node_merges::{self, Merge};
 use ostiary_store::testing::TestDb;
@@ -83,7 +83,7 @@ async fn a_merge_loses_nothing_of_either_node() {
         kept: id(KEPT),
         reestablished: false,
         by: None,
-        at: Utc::now(),
+        at: crate::machine_time(),
     };
     let mut tx = manager.begin().await.unwrap();
     let moved = node_merges::merge(&mut tx, &merge).await.unwrap().unwrap();
@@ -156,7 +156,7 @@ async fn a_merge_loses_nothing_of_either_node() {
 /// Events, status logs and unreadable data in slices; and a post that an api took for the old node a moment later.
 async fn history_follows(test: &TestDb) {
     let worker = as_role(test, "ostiary_worker");
-    let now = Utc::now();
+    let now = crate::machine_time();
     let mut conn = worker.acquire().await.unwrap();
     let mut slices = 0;
     while node_merges::move_history(&mut conn, id(GONE), now)
@@ -247,7 +247,7 @@ async fn a_pair_that_was_kept_apart_is_not_flagged_again() {
     let mut conn = test.db.acquire().await.unwrap();
     assert_eq!(node_conflicts::count(&mut conn).await.unwrap(), 1);
     // From either side.
-    node_conflicts::keep_apart(&mut conn, id(KEPT), id(GONE), None, Utc::now())
+    node_conflicts::keep_apart(&mut conn, id(KEPT), id(GONE), None, crate::machine_time())
         .await
         .unwrap();
     assert_eq!(node_conflicts::count(&mut conn).await.unwrap(), 0);
@@ -320,7 +320,7 @@ async fn changes_of_nodes_are_told_one_by_one() {
 async fn tags_that_differ_in_capitals_only_are_one() {
     let test = TestDb::new().await;
     let mut conn = test.db.acquire().await.unwrap();
-    let now = Utc::now();
+    let now = crate::machine_time();
     let tag = |number: u128| ostiary_domain::ids::TagId(Uuid::from_u128(number));
     let first = ostiary_store::tags::ensure(&mut conn, tag(1), "Prod", now)
         .await

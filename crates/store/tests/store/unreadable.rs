@@ -1,6 +1,5 @@
 //! What could not be understood: kept by those who may only insert, bounded per node, given back as it was sent.
 
-use chrono::Utc;
 use ostiary_domain::ids::NodeId;
 use ostiary_store::log_batches::compress;
 use ostiary_store::page::PageRequest;
@@ -14,7 +13,7 @@ fn item(node: NodeId, number: u128, bytes: &[u8]) -> NewUnreadable {
         node_id: node,
         batch_id: None,
         log_type: "result".into(),
-        received_at: Utc::now(),
+        received_at: crate::machine_time(),
         reason: format!("reason {number}\0"),
         data: compress(bytes),
     }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn asked(saving: &Saving, dangers: &[Danger]) -> FieldErrors {
-        confirmed(saving, dangers)
+        confirmed(saving, dangers, false)
             .unwrap_err()
             .into_fields()
             .unwrap()

@@ -7,7 +7,7 @@ mod show;
 
 pub(crate) use explain::config;
 pub(crate) use list::{delete, disable, enable, list, rename, revoke_keys, tag, tag_many};
-pub(super) use show::{load, render};
 pub(crate) use show::{
     events, findings, health, live_queries, present, present_rows, show, status_logs,
 };
+pub(super) use show::{load, render};
