@@ -116,3 +116,22 @@ fn the_map_names_every_crate_and_no_path_that_is_gone() {
         }
     }
 }
+
+/// The table says what osqueryd is answered; whoever changes an answer changes it in both places.
+#[test]
+fn the_map_has_the_table_of_answers_that_the_code_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rows = |text: &str| -> Vec<String> {
+        text.lines()
+            .skip_while(|line| !line.contains("| trouble | status | `/enroll` |"))
+            .take_while(|line| !line.starts_with("## "))
+            .map(|line| line.trim_start_matches("//! "))
+            .filter(|line| line.starts_with('|'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let code = rows(&std::fs::read_to_string(root.join("api/src/error.rs")).unwrap());
+    let map = rows(&std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap());
+    assert!(code.len() > 20, "the head of api/src/error.rs has no table");
+    assert_eq!(map, code);
+}
