@@ -393,18 +393,19 @@ impl World {
         recipe.run("").await.map_err(|error| format!("{error:#}"))
     }
 
-    /// The present rows of a node by query: what is kept of its latest sets, values as text.
+    /// The present rows of a node by query: what is kept of its latest sets, values as text. It is named by its instance: two machines
+    /// may have one host name.
     ///
     /// # Panics
     /// Postgres fails, or rows cannot be read back.
     pub async fn present_rows(
         &self,
-        hostname: &str,
+        instance_id: &str,
     ) -> BTreeMap<String, Vec<BTreeMap<String, String>>> {
         let mut conn = self.db.db.acquire().await.expect("Postgres answers");
         let sql = format!(
             "SELECT n.id || ' ' || q.id || ' ' || q.name FROM present_rows p JOIN nodes n ON n.id = p.node_id \
-             JOIN query_names q ON q.id = p.query_name_id WHERE n.hostname = '{hostname}'"
+             JOIN query_names q ON q.id = p.query_name_id WHERE n.instance_id = '{instance_id}'"
         );
         let mut names = BTreeMap::new();
         let mut pairs = Vec::new();

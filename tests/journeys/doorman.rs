@@ -94,7 +94,13 @@ async fn the_fleet_of_a_doorman_moves_in_without_enrolling_again() {
     ]
     .map(|(name, sql)| (name.to_owned(), sql.to_owned()))
     .into();
-    assert_eq!(asked(&wire, WEB).await, web);
+    // The api hears of new packs a moment after it hears of new keys.
+    eventually(
+        "it is asked what it was",
+        Duration::from_secs(10),
+        async || (asked(&wire, WEB).await == web).then_some(()),
+    )
+    .await;
     let lab = [(
         "pack/it/users".to_owned(),
         "SELECT * FROM users;".to_owned(),

