@@ -118,7 +118,7 @@ pub async fn list_due_nodes(
     let rows = sqlx::query!(
         r#"
         WITH RECURSIVE heads AS (
-            (SELECT node_id, id, due_at FROM pending WHERE node_id > $2 ORDER BY node_id, id LIMIT 1)
+            (SELECT node_id, id, due_at FROM pending WHERE node_id >= $2 ORDER BY node_id, id LIMIT 1)
             UNION ALL
             SELECT next.node_id, next.id, next.due_at
             FROM heads
@@ -128,7 +128,7 @@ pub async fn list_due_nodes(
         SELECT node_id AS "node_id!", id AS "id!", due_at <= $1 AS "due!" FROM heads LIMIT $3
         "#,
         now,
-        after.map_or(Uuid::nil(), |node| node.0),
+        after.map_or(Uuid::nil(), next_after),
         limit
     )
     .fetch_all(conn)
@@ -145,6 +145,11 @@ pub async fn list_due_nodes(
         due: due.into_iter().map(|(_, node)| node).collect(),
         next,
     })
+}
+
+/// The smallest id beyond this one; work about Ostiary itself has the smallest of all, and must be found, too.
+fn next_after(node: NodeId) -> Uuid {
+    Uuid::from_u128(node.0.as_u128().saturating_add(1))
 }
 
 /// Takes the locks of those nodes whose lock is free, in sorted order, without waiting, and says of which. They are held until the
