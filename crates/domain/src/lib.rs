@@ -24,4 +24,5 @@ pub mod revision;
 pub mod rollout;
 pub mod rule;
 pub mod table_denial;
+pub mod tag;
 pub mod target;

@@ -1,6 +1,7 @@
 //! Tags.
 
 use ostiary_domain::ids::TagId;
+use ostiary_domain::tag;
 use ostiary_domain::target::Target;
 use ostiary_store::tags::TagLine;
 use ostiary_store::{Conn, Db, config_parts, enroll_secrets, rule_edits, tags};
@@ -33,8 +34,8 @@ pub struct TagDraft {
 
 /// A tag's name: a word that a target can say without quotes.
 pub(super) fn tag_name(check: &mut Check, field: &str, text: &str) -> String {
-    let name = check.name(field, text, 60);
-    if !name.is_empty() && Target::parse(&name) != Ok(Target::Tag(name.clone())) {
+    let name = check.name(field, text, tag::MAX_CHARS);
+    if !name.is_empty() && !tag::is_name(&name) {
         check.wrong(
             field,
             "A tag is one word of letters, digits and - _ . / @ (not and, or, not, none).",

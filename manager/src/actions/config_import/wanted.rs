@@ -343,8 +343,9 @@ fn narrowed(of_import: &str, own: &str) -> String {
         ("", own) => own.to_owned(),
         (target, "") => target.to_owned(),
         (target, own) => match (Target::parse(target), Target::parse(own)) {
-            (Ok(target), Ok(own)) => Target::And(vec![target, own]).to_string(),
-            _ => target.to_owned(),
+            (Ok(target), Ok(own)) => target.and(own).to_text(),
+            // What cannot be read chooses nobody.
+            _ => Target::None.to_text(),
         },
     }
 }

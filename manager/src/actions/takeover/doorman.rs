@@ -12,6 +12,7 @@ use ostiary_domain::ids::UserId;
 use ostiary_domain::osquery::pack_file::{
     ImportedFilePaths, ImportedPack, ImportedQuery, ImportedTag,
 };
+use ostiary_domain::tag;
 use ostiary_domain::target::Target;
 use ostiary_store::doorman::{self, DoormanDatabase, DoormanNode, DoormanQuery};
 use ostiary_store::{Conn, Db, Options, rule_edits, users};
@@ -255,20 +256,7 @@ pub async fn apply_doorman(
 fn add_tags(wanted: &mut Wanted, database: &DoormanDatabase) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::new();
     for tag in &database.tags {
-        let plain: String = (tag.trim().chars())
-            .map(|c| {
-                if c.is_alphanumeric() || "-_.".contains(c) {
-                    c
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        let mut name = if plain.is_empty() {
-            "tag".to_owned()
-        } else {
-            plain
-        };
+        let mut name = tag::name_of(tag).unwrap_or_else(|| "tag".to_owned());
         while tags
             .values()
             .any(|taken: &String| taken.eq_ignore_ascii_case(&name))
@@ -292,15 +280,8 @@ fn add_tags(wanted: &mut Wanted, database: &DoormanDatabase) -> BTreeMap<String,
 }
 
 fn target_of(names: &[String], tags: &BTreeMap<String, String>) -> String {
-    let tags: Vec<Target> = (names.iter())
-        .filter_map(|name| tags.get(name))
-        .map(|name| Target::Tag(name.clone()))
-        .collect();
-    match tags.as_slice() {
-        [] => Target::None.to_string(),
-        [only] => only.to_string(),
-        _ => Target::Or(tags).to_string(),
-    }
+    let tags = names.iter().filter_map(|name| tags.get(name));
+    Target::any(tags.map(|name| Target::Tag(name.clone()))).to_string()
 }
 
 fn shard(shard: Option<i32>) -> Option<u8> {

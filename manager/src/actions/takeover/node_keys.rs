@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::UserId;
+use ostiary_domain::tag;
 use ostiary_store::uploads::{self, NewUpload};
 use ostiary_store::{Conn, Db};
 use serde::{Deserialize, Serialize};
@@ -147,15 +148,11 @@ impl KeyFile {
         }
         let mut tags = Vec::new();
         for tag in words(&cell("tags").replace(';', " ")) {
-            if tag.chars().count() <= 100
-                && tag
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || "-_.".contains(c))
-            {
+            if tag::is_name(&tag) {
                 tags.push(tag);
             } else {
                 problem(
-                    "A tag has other characters than letters, digits, - _ and . and is left out.",
+                    "A tag is no word of letters, digits and - _ . / @, or too long, and is left out.",
                 );
             }
         }

@@ -10,7 +10,8 @@ use super::super::{
     ImportedFile, ImportedPack, ImportedQuery, ImportedTag, PackFileError, Problem,
 };
 use super::packs::{PackOfFleet, member_of};
-use super::targets::{both, quoted, tag_of};
+use super::targets::Labels;
+use crate::target::Target;
 
 /// Where Fleet's policies go.
 const POLICIES: &str = "Fleet policies";
@@ -77,6 +78,7 @@ pub(super) struct Reading {
     pub(super) packs: Vec<PackOfFleet>,
     pub(super) policies: Vec<ImportedQuery>,
     pub(super) problems: Vec<Problem>,
+    pub(super) labels: Labels,
 }
 
 /// A query, and whether Fleet runs it by itself.
@@ -164,7 +166,7 @@ impl Reading {
         let Some(name) = team.get("name").and_then(Value::as_str) else {
             return;
         };
-        let tag = tag_of(name);
+        let tag = self.labels.tag(name);
         self.problem(path, format!("the team {name} becomes the tag {tag}; give it to its nodes, or to its enroll secret"));
         self.tag(ImportedTag {
             name: tag,
@@ -203,7 +205,7 @@ impl Reading {
         let team_target = team.as_deref().filter(|_| is_team).map(|name| {
             let only_name = Map::from_iter([("name".to_owned(), Value::from(name))]);
             self.team(path, &only_name);
-            tag_of(name)
+            self.labels.tag(name)
         });
         let before = (self.queries.len(), self.policies.len());
         for (key, value) in fields {
@@ -224,7 +226,8 @@ impl Reading {
                 .iter_mut()
                 .map(|scheduled| &mut scheduled.query);
             for query in queries.chain(&mut self.policies[before.1..]) {
-                query.target = both(&quoted(&team), &query.target);
+                let own = Target::parse(&query.target).unwrap_or(Target::None);
+                query.target = Target::Tag(team.clone()).and(own).to_text();
             }
         }
     }
@@ -352,6 +355,7 @@ impl Reading {
             }
         }
         put_policies(&mut self.file, self.policies);
+        self.labels.finish(&mut self.file.tags, &mut self.problems);
         self.file.problems = self.problems;
         if self.file == ImportedFile::default() {
             return Err(PackFileError::Nothing);

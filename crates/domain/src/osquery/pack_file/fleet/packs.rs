@@ -6,7 +6,8 @@ use super::super::fields::Entry;
 use super::super::{ImportedPack, ImportedQuery, ImportedTag};
 use super::documents::Reading;
 use super::queries::seconds;
-use super::targets::{any_of, labels, tag_of};
+use super::targets::{Labels, Meaning, is_built_in};
+use crate::target::Target;
 
 pub(super) struct PackOfFleet {
     pub(super) pack: ImportedPack,
@@ -34,20 +35,9 @@ impl Reading {
             entry.problem("the pack is disabled in Fleet; it is left out");
             return;
         }
-        let mut targets = entry.object("targets");
-        let mut wanted = labels(targets.remove("labels").as_ref());
-        wanted.extend(labels(targets.remove("teams").as_ref()));
-        if let Some(Value::Array(hosts)) = targets
-            .remove("hosts")
-            .filter(|hosts| hosts != &Value::Array(Vec::new()))
-        {
-            entry.problem(format!(
-                "single hosts ({}) are left out of its target",
-                hosts.len()
-            ));
-        }
+        let target = target_of(&mut entry, &mut self.labels);
         let pack = ImportedPack {
-            target: any_of(&wanted),
+            target: target.to_text(),
             description: entry.text("description"),
             platform: entry.text("platform"),
             version: entry.text("version"),
@@ -81,11 +71,15 @@ impl Reading {
         let name = entry.text("name");
         let path = format!("{path} {name}");
         entry.path.clone_from(&path);
-        if name.trim().is_empty() || entry.text("label_type") == "builtin" {
+        if entry.text("label_type") == "builtin" || is_built_in(&name) {
+            return;
+        }
+        if name.trim().is_empty() {
+            entry.problem("the label has no name; it is left out");
             return;
         }
         let (tag, membership, sql) = (
-            tag_of(&name),
+            self.labels.tag(&name),
             entry.text("label_membership_type"),
             entry.text("query"),
         );
@@ -130,6 +124,31 @@ impl Reading {
     }
 }
 
+/// Whom a pack is for. Fleet gives a pack without targets to nobody, and so do we.
+fn target_of(entry: &mut Entry<'_>, labels: &mut Labels) -> Target {
+    let mut targets = entry.object("targets");
+    let mut chosen = Vec::new();
+    for key in ["labels", "teams"] {
+        match labels.list(targets.remove(key).as_ref(), Meaning::Any) {
+            Ok(nodes) => chosen.extend(nodes),
+            Err(()) => entry.problem(format!(
+                "{key} of its targets is no list of names; it is passed over"
+            )),
+        }
+    }
+    let is_named = |value: &Value| !matches!(value, Value::Null) && value != &Value::Array(vec![]);
+    let has_hosts = ["hosts", "host_ids"]
+        .iter()
+        .any(|key| targets.get(*key).is_some_and(is_named));
+    match (chosen.is_empty(), has_hosts) {
+        (true, true) => entry.problem("its targets are single hosts, which are not taken over; it reaches no node here: its target is none"),
+        (true, false) => entry.problem("it has no targets, so Fleet gives it to no host; its target is none"),
+        (false, true) => entry.problem("single hosts are left out of its target"),
+        (false, false) => {}
+    }
+    Target::any(chosen)
+}
+
 /// A query as a pack has it: its own name, interval and flags win.
 pub(super) fn member_of(known: &ImportedQuery, mut entry: Entry<'_>) -> ImportedQuery {
     let mut query = known.clone();
@@ -145,8 +164,15 @@ pub(super) fn member_of(known: &ImportedQuery, mut entry: Entry<'_>) -> Imported
     query.version = either(entry.text("version"), &known.version);
     query.description = either(entry.text("description"), &known.description);
     query.interval = match entry.whole("interval") {
-        Ok(Some(interval)) => seconds(interval),
-        _ => known.interval,
+        Ok(Some(interval)) => seconds(&mut entry, interval),
+        Ok(None) => known.interval,
+        Err(()) => {
+            entry.problem(format!(
+                "interval is no whole number; it is {} here, as of the query",
+                known.interval
+            ));
+            known.interval
+        }
     };
     query.snapshot = entry.flag("snapshot", false);
     query.removed = entry.flag("removed", true);

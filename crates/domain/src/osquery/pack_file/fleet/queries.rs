@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::super::fields::Entry;
-use super::super::{ImportedQuery, MAX_INTERVAL};
+use super::super::{DEFAULT_INTERVAL, ImportedQuery, MAX_INTERVAL};
 use super::documents::{Reading, Scheduled};
-use super::targets::{any_of, both, labels, quoted, tag_of};
+use super::targets::{Labels, Meaning};
+use crate::target::Target;
 
 /// Seconds between two looks at a policy (`osquery_policy_update_interval` of Fleet's server).
 const POLICY_INTERVAL: u32 = 3600;
@@ -44,7 +45,7 @@ impl Reading {
             .unwrap_or("snapshot")
             .to_owned();
         let mut entry = Self::entry(&mut self.problems, path, spec);
-        let Some(mut query) = query_of(&mut entry) else {
+        let Some(mut query) = query_of(&mut entry, &mut self.labels) else {
             return;
         };
         let interval = match entry.whole("interval") {
@@ -56,9 +57,12 @@ impl Reading {
                 0
             }
         };
+        if interval < 0 {
+            entry.problem("interval is below 0; the query is taken for one without schedule");
+        }
         query.snapshot = logging == "snapshot";
         query.removed = logging != "differential_ignore_removals";
-        query.interval = seconds(interval);
+        query.interval = seconds(&mut entry, interval);
         keep_rest(&mut query, entry);
         let name = query.name.clone();
         self.queries.push(Scheduled {
@@ -70,7 +74,7 @@ impl Reading {
 
     pub(super) fn policy(&mut self, path: &str, spec: Map<String, Value>) {
         let mut entry = Self::entry(&mut self.problems, path, spec);
-        let Some(mut query) = query_of(&mut entry) else {
+        let Some(mut query) = query_of(&mut entry, &mut self.labels) else {
             return;
         };
         let resolution = entry.text("resolution");
@@ -94,7 +98,7 @@ impl Reading {
 }
 
 /// What queries and policies have in common.
-fn query_of(entry: &mut Entry<'_>) -> Option<ImportedQuery> {
+fn query_of(entry: &mut Entry<'_>, labels: &mut Labels) -> Option<ImportedQuery> {
     let name = entry.text("name");
     entry.path = format!("{} {name}", entry.path);
     let sql = entry.text("query");
@@ -102,35 +106,47 @@ fn query_of(entry: &mut Entry<'_>) -> Option<ImportedQuery> {
         entry.problem("it has no name or no SQL; it is left out");
         return None;
     }
-    let team = entry.text("team");
-    let (include_any, include_all, exclude_any) = (
-        labels(entry.fields.remove("labels_include_any").as_ref()),
-        labels(entry.fields.remove("labels_include_all").as_ref()),
-        labels(entry.fields.remove("labels_exclude_any").as_ref()),
-    );
-    let mut target = if team.trim().is_empty() {
-        String::new()
-    } else {
-        quoted(&tag_of(&team))
-    };
-    target = both(&target, &any_of(&include_any));
-    for tag in include_all {
-        target = both(&target, &quoted(&tag));
-    }
-    for tag in exclude_any {
-        target = both(&target, &format!("not {}", quoted(&tag)));
-    }
     Some(ImportedQuery {
         name,
         sql: sql.trim().to_owned(),
         removed: true,
         denylist: true,
-        target,
+        target: target_of(entry, labels).to_text(),
         platform: entry.text("platform"),
         version: entry.text("min_osquery_version"),
         description: entry.text("description"),
         ..ImportedQuery::default()
     })
+}
+
+/// Whom a query is for: its team's nodes, as its labels choose among them.
+fn target_of(entry: &mut Entry<'_>, labels: &mut Labels) -> Target {
+    let mut target = Target::All;
+    match entry.fields.remove("team") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(team)) if team.trim().is_empty() => {}
+        Some(Value::String(team)) => target = labels.nodes(&team),
+        Some(_) => {
+            entry.problem("team is no name; the query reaches no node");
+            target = Target::None;
+        }
+    }
+    for (key, meaning) in [
+        ("labels_include_any", Meaning::Any),
+        ("labels_include_all", Meaning::All),
+        ("labels_exclude_any", Meaning::Except),
+    ] {
+        match labels.list(entry.fields.remove(key).as_ref(), meaning) {
+            Ok(chosen) => target = target.and(chosen.unwrap_or(Target::All)),
+            Err(()) => {
+                entry.problem(format!(
+                    "{key} is no list of names; the query reaches no node"
+                ));
+                target = Target::None;
+            }
+        }
+    }
+    target
 }
 
 /// What Fleet's server does by itself is dropped; what nobody knows is kept.
@@ -141,6 +157,14 @@ fn keep_rest(query: &mut ImportedQuery, mut entry: Entry<'_>) {
     query.extra = entry.fields;
 }
 
-pub(super) fn seconds(interval: i64) -> u32 {
-    u32::try_from(interval.clamp(1, i64::from(MAX_INTERVAL))).unwrap_or(MAX_INTERVAL)
+/// An interval that osqueryd takes; 0, which Fleet has for "never by itself", becomes the default.
+pub(super) fn seconds(entry: &mut Entry<'_>, interval: i64) -> u32 {
+    match u32::try_from(interval) {
+        Ok(seconds @ 1..=MAX_INTERVAL) => seconds,
+        Ok(0) | Err(_) if interval <= 0 => DEFAULT_INTERVAL,
+        _ => {
+            entry.problem(format!("interval is {interval}, at which osqueryd skips the query; it is {MAX_INTERVAL} here"));
+            MAX_INTERVAL
+        }
+    }
 }

@@ -10,10 +10,13 @@ fn names(queries: &[ImportedQuery]) -> Vec<&str> {
     queries.iter().map(|query| query.name.as_str()).collect()
 }
 
+/// Is it said in the problems? Nothing is always said.
 fn said(file: &ImportedFile, words: &str) -> bool {
-    file.problems
-        .iter()
-        .any(|problem| format!("{}: {}", problem.entry, problem.what).contains(words))
+    words.is_empty()
+        || file
+            .problems
+            .iter()
+            .any(|problem| format!("{}: {}", problem.entry, problem.what).contains(words))
 }
 
 #[test]
@@ -181,4 +184,184 @@ fn what_is_no_yaml_or_too_much_of_it_is_refused_with_its_line() {
         parse_yaml("just words", "x.yml"),
         Err(PackFileError::NotAnObject)
     );
+}
+
+/// A pack with these targets, and a query in it.
+fn pack_for(targets: &str) -> ImportedFile {
+    let text = format!(
+        "kind: query\nspec: {{name: q, query: SELECT 1}}\n---\nkind: pack\nspec: {{name: p, {targets} queries: [{{query: q, interval: 60}}]}}\n"
+    );
+    parse_yaml(&text, "p.yml").unwrap()
+}
+
+#[test]
+fn a_pack_reaches_whom_fleet_gives_it_to_and_never_more() {
+    for (targets, expected, words) in [
+        ("", "none", "it has no targets"),
+        ("targets: {},", "none", "it has no targets"),
+        (
+            "targets: {labels: [], teams: null},",
+            "none",
+            "it has no targets",
+        ),
+        ("targets: {hosts: [web-1]},", "none", "single hosts"),
+        ("targets: {host_ids: [7]},", "none", "single hosts"),
+        (
+            "targets: {labels: [a], hosts: [web-1]},",
+            "a",
+            "single hosts",
+        ),
+        (
+            "targets: {labels: [{name: a}]},",
+            "none",
+            "no list of names",
+        ),
+        ("targets: {labels: [\"\"]},", "none", "no list of names"),
+        ("targets: {labels: servers},", "servers", ""),
+        ("targets: {labels: [All Hosts]},", "", ""),
+        (
+            "targets: {labels: [All Hosts, servers], teams: [lab]},",
+            "",
+            "",
+        ),
+        (
+            "targets: {labels: [servers], teams: [The Lab]},",
+            "servers or The-Lab",
+            "",
+        ),
+        (
+            "targets: {labels: [macOS, MS Windows]},",
+            "\"platform:darwin\" or \"platform:windows\"",
+            "",
+        ),
+        ("targets: {labels: [All Linux]},", "\"platform:linux\"", ""),
+        (
+            "targets: {labels: [Ubuntu Linux]},",
+            "Ubuntu-Linux",
+            "label Ubuntu Linux: targets choose by tag",
+        ),
+        (
+            "targets: {labels: [chrome]},",
+            "none",
+            "no osqueryd runs there",
+        ),
+        ("targets: {labels: [none]},", "none-3eb416", ""),
+        ("targets: {labels: [???]},", "tag-", ""),
+    ] {
+        let file = pack_for(targets);
+        let target = file.packs[0].target.as_str();
+        if expected.ends_with('-') || expected.starts_with("none-") {
+            assert!(
+                target.starts_with(&expected[..4]) && target != "none" && !target.is_empty(),
+                "{targets} {target}"
+            );
+            assert!(said(&file, target), "{targets}: {:?}", file.problems);
+        } else {
+            assert_eq!(target, expected, "{targets}");
+        }
+        assert!(said(&file, words), "{targets}: {:?}", file.problems);
+    }
+}
+
+#[test]
+fn a_query_reaches_whom_fleet_asks_and_never_more() {
+    for (keys, expected, words) in [
+        ("", "", ""),
+        ("labels_include_any: [], team: \"\",", "", ""),
+        ("labels_include_any: [All Hosts, a],", "", ""),
+        (
+            "labels_include_any: [🚀],",
+            "tag-",
+            "label 🚀: it is not described in this file; nodes that carry the tag tag-",
+        ),
+        (
+            "labels_include_any: [a, 7],",
+            "none",
+            "labels_include_any is no list of names; the query reaches no node",
+        ),
+        ("labels_include_any: {a: b},", "none", "no list of names"),
+        (
+            "labels_include_all: [All Hosts, a, macOS],",
+            "a and \"platform:darwin\"",
+            "",
+        ),
+        (
+            "labels_exclude_any: [MS Windows, a],",
+            "not (\"platform:windows\" or a)",
+            "label a: it is excluded; as long as no node carries the tag a, nobody is",
+        ),
+        ("labels_exclude_any: [All Hosts],", "none", ""),
+        ("labels_exclude_any: [[a]],", "none", "no list of names"),
+        ("team: lab, labels_exclude_any: [iPadOS],", "lab", ""),
+        ("team: {name: lab},", "none", "team is no name"),
+    ] {
+        let text =
+            format!("kind: query\nspec: {{name: q, query: SELECT 1, {keys} interval: 60}}\n");
+        let file = parse_yaml(&text, "q.yml").unwrap();
+        let target = &file.schedule[0].target;
+        if expected == "tag-" {
+            assert!(target.starts_with(expected), "{keys}");
+        } else {
+            assert_eq!(target, expected, "{keys}");
+        }
+        assert!(said(&file, words), "{keys}: {:?}", file.problems);
+    }
+    let file = parse_yaml(
+        "kind: query\nspec: {name: q, query: SELECT 1, labels_include_any: [a b, a/b], interval: 60}\n",
+        "q.yml",
+    )
+    .unwrap();
+    assert!(
+        said(&file, "label a b, a/b: these become one tag"),
+        "{:?}",
+        file.problems
+    );
+}
+
+#[test]
+fn numbers_that_osquery_would_not_take_are_said() {
+    for (keys, of_pack, expected, words) in [
+        (
+            "interval: 9999999",
+            "interval: 60",
+            60,
+            "9999999, at which osqueryd skips the query; it is 604800",
+        ),
+        ("interval: -5", "interval: 60", 60, "below 0"),
+        (
+            "interval: 1h",
+            "interval: 60",
+            60,
+            "no whole number; the query is taken for one without",
+        ),
+        (
+            "interval: 0",
+            "interval: often",
+            3600,
+            "no whole number; it is 3600 here",
+        ),
+        ("interval: 0", "name: q", 3600, ""),
+        (
+            "interval: 300",
+            "interval: 700000",
+            604_800,
+            "700000, at which",
+        ),
+        (
+            "interval: 300",
+            "interval: 60, shard: 101",
+            60,
+            "shard is not a number from 1 to 100",
+        ),
+    ] {
+        let text = format!(
+            "kind: query\nspec: {{name: q, query: SELECT 1, {keys}}}\n---\nkind: pack\nspec: {{name: p, targets: {{labels: [All Hosts]}}, queries: [{{query: q, {of_pack}}}]}}\n"
+        );
+        let file = parse_yaml(&text, "p.yml").unwrap();
+        assert_eq!(
+            file.packs[0].queries[0].interval, expected,
+            "{keys} {of_pack}"
+        );
+        assert!(said(&file, words), "{keys} {of_pack}: {:?}", file.problems);
+    }
 }
