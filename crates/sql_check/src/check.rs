@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::database::{Database, Extras, Refused, Seen};
+use crate::database::{Database, Extras, Odd, Refused, Seen};
 use crate::functions::CARVE;
 use crate::meaning::Meaning;
 use crate::platform::Platforms;
@@ -133,6 +133,23 @@ impl Checker {
         &self.extras
     }
 
+    /// Which of that SQLite cannot make: it counts as not there.
+    #[must_use]
+    pub fn odd(&self) -> Vec<Odd> {
+        self.odd_of(Platforms::ALL)
+    }
+
+    fn odd_of(&self, platforms: Platforms) -> Vec<Odd> {
+        let database = self.database(platforms, true);
+        database.map_or_else(
+            |_| Vec::new(),
+            |database| {
+                let database = database.lock().unwrap_or_else(PoisonError::into_inner);
+                database.odd.clone()
+            },
+        )
+    }
+
     /// May this SQL be used so? Takes well under a millisecond once the databases of these platforms are made, which takes some.
     ///
     /// # Errors
@@ -151,7 +168,10 @@ impl Checker {
                     Err(_) if question.foreign_tables && Meaning::is_of_names(&error) => {
                         return Ok(Checked::default());
                     }
-                    Err(_) => return Err(self.meaning(question, sql).explain(&error, &seen)),
+                    Err(_) => {
+                        let odd = self.odd_of(question.platforms);
+                        return Err(self.meaning(question, sql).explain(&error, &seen, &odd));
+                    }
                 }
             }
             Err(Failed::Broken(problem)) => return Err(problem),
@@ -261,7 +281,7 @@ enum Failed {
 }
 
 /// What can be said without SQLite: one statement, of a kind that only reads, of bearable size.
-fn form(sql: &str, pragmas: bool) -> Result<&str, Problem> {
+pub(crate) fn form(sql: &str, pragmas: bool) -> Result<&str, Problem> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(Problem::new(format!(
             "This is too long: at most {MAX_SQL_BYTES} bytes."

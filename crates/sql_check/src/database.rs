@@ -48,10 +48,19 @@ pub struct View {
 /// What there is beside osquery's own tables. A name that osquery ships is not replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Extras {
-    /// Tables.
+    /// Tables; one that SQLite cannot make is left out.
     pub tables: Vec<Table>,
     /// Views; one whose SELECT does not fit is left out.
     pub views: Vec<View>,
+}
+
+/// A table or view that was left out, because SQLite cannot make it. SQL that names it is told that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Odd {
+    /// Its name.
+    pub name: String,
+    /// Why, as a sentence.
+    pub problem: String,
 }
 
 /// What SQLite asked for while it prepared a statement.
@@ -83,6 +92,8 @@ pub(crate) enum Refused {
 /// The database of one set of platforms.
 pub(crate) struct Database {
     pub(crate) connection: Connection,
+    /// What was left out.
+    pub(crate) odd: Vec<Odd>,
     pub(crate) seen: Arc<Mutex<Seen>>,
 }
 
@@ -117,28 +128,23 @@ impl Database {
             | OpenFlags::SQLITE_OPEN_MEMORY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_in_memory_with_flags(flags)?;
+        bound(&connection)?;
         functions::register(&connection)?;
-        connection.execute_batch(&schema(platforms, hidden, extras))?;
-        for view in &extras.views {
-            // One that does not fit would fail on a node as well: queries that read it are told so.
-            let sql = format!("CREATE VIEW {} AS {}", quoted(&view.name), view.sql);
-            if crate::words::is_one_statement(&view.sql) {
-                let _ = connection.execute_batch(&sql);
-            }
-        }
+        connection.execute_batch(&shipped(platforms, hidden))?;
+        let odd = add(&connection, platforms, hidden, extras);
         connection.execute_batch(&format!("PRAGMA hard_heap_limit = {HEAP_BYTES};"))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, 1024 * 1024)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, 500)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_COMPOUND_SELECT, 200)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let own = Arc::clone(&seen);
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             let mut seen = own.lock().unwrap_or_else(PoisonError::into_inner);
             seen.permit(&context.action)
         }))?;
-        Ok(Self { connection, seen })
+        Ok(Self {
+            connection,
+            odd,
+            seen,
+        })
     }
 
     /// Lets SQLite prepare a statement and forget it again. Gives the names of its columns.
@@ -209,39 +215,87 @@ impl Seen {
     }
 }
 
-fn schema(platforms: Platforms, hidden: bool, extras: &Extras) -> String {
+/// Bounds what hostile SQL can make SQLite do: how deep its parser calls itself, and how much it builds of few words.
+fn bound(connection: &Connection) -> Result<()> {
+    for (limit, most) in [
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 1024 * 1024),
+        (Limit::SQLITE_LIMIT_LENGTH, 1024 * 1024),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 500),
+        (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 200),
+        (Limit::SQLITE_LIMIT_VDBE_OP, 500_000),
+        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 1000),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    ] {
+        connection.set_limit(limit, most)?;
+    }
+    Ok(())
+}
+
+/// osquery's own tables.
+fn shipped(platforms: Platforms, hidden: bool) -> String {
     let mut sql = String::from("BEGIN;");
-    let shown = |is_hidden: bool| hidden || !is_hidden;
     for (name, table) in tables() {
         if !table.platforms.and(platforms).is_empty() {
-            let columns = table.columns.iter().filter(|column| shown(column.hidden));
+            let columns = table.columns.iter();
+            let columns = columns.filter(|column| hidden || !column.hidden);
             let columns = columns.map(|column| format!("{} {}", quoted(column.name), column.kind));
-            create(&mut sql, name, columns);
-        }
-    }
-    for table in &extras.tables {
-        if !crate::schema::is_shipped(&table.name) && !table.platforms.and(platforms).is_empty() {
-            let columns = table.columns.iter().filter(|column| shown(column.hidden));
-            create(
-                &mut sql,
-                &table.name,
-                columns.map(|column| quoted(&column.name)),
-            );
+            sql.push_str(&created(name, columns));
         }
     }
     sql.push_str("COMMIT;");
     sql
 }
 
-fn create(sql: &mut String, name: &str, columns: impl Iterator<Item = String>) {
-    let columns: Vec<String> = columns.collect();
-    if !columns.is_empty() {
-        sql.push_str(&format!(
-            "CREATE TABLE IF NOT EXISTS {} ({});",
-            quoted(name),
-            columns.join(",")
-        ));
+/// Adds tables and views one by one: they are text of nodes and of people, and what SQLite does not take must not spoil the rest.
+fn add(connection: &Connection, platforms: Platforms, hidden: bool, extras: &Extras) -> Vec<Odd> {
+    let mut odd = Vec::new();
+    let mut make = |name: &str, sql: Result<String, String>| {
+        let made = sql.and_then(|sql| {
+            let made = connection.execute_batch(&sql);
+            made.map_err(|error| format!("SQLite cannot make it: {}.", said(&error)))
+        });
+        if let Err(problem) = made {
+            odd.push(Odd {
+                name: name.to_owned(),
+                problem,
+            });
+        }
+    };
+    for table in &extras.tables {
+        if crate::schema::is_shipped(&table.name) || table.platforms.and(platforms).is_empty() {
+            continue;
+        }
+        let columns = table.columns.iter();
+        let columns = columns.filter(|column| hidden || !column.hidden);
+        let columns = columns.map(|column| quoted(&column.name));
+        make(&table.name, Ok(created(&table.name, columns)));
     }
+    for view in &extras.views {
+        let sql = crate::check::form(&view.sql, false);
+        let sql = sql.map(|sql| format!("CREATE VIEW {} AS {sql}", quoted(&view.name)));
+        make(&view.name, sql.map_err(|problem| problem.message));
+    }
+    odd
+}
+
+fn said(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        rusqlite::Error::SqliteFailure(_, Some(msg)) => msg.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn created(name: &str, columns: impl Iterator<Item = String>) -> String {
+    let columns: Vec<String> = columns.collect();
+    if columns.is_empty() {
+        return String::new();
+    }
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({});",
+        quoted(name),
+        columns.join(",")
+    )
 }
 
 fn quoted(name: &str) -> String {

@@ -17,7 +17,7 @@ mod suggest;
 mod words;
 
 pub use check::{Checked, Checker, MAX_SQL_BYTES, Position, Problem, Question};
-pub use database::{Column, Extras, Table, View};
+pub use database::{Column, Extras, Odd, Table, View};
 pub use platform::Platforms;
 pub use schema::{is_shipped, shipped_tables};
 pub use words::{is_one_statement, statement};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::check::{Problem, Question, place_of};
-use crate::database::{Extras, Seen};
+use crate::database::{Extras, Odd, Seen};
 use crate::functions::{CARVE, FUNCTIONS};
 use crate::platform::Platforms;
 use crate::schema::tables;
@@ -26,13 +26,13 @@ impl Meaning<'_> {
     }
 
     /// SQLite's error in our words.
-    pub(crate) fn explain(&self, error: &rusqlite::Error, seen: &Seen) -> Problem {
+    pub(crate) fn explain(&self, error: &rusqlite::Error, seen: &Seen, odd: &[Odd]) -> Problem {
         if let Some(refused) = &seen.refused {
             return refused.explain(self.sql);
         }
         let (said, offset) = said(error);
         if let Some(name) = said.strip_prefix("no such table: ") {
-            return self.no_table(name.rsplit('.').next().unwrap_or(name));
+            return self.no_table(name.rsplit('.').next().unwrap_or(name), odd);
         }
         if let Some(name) = said.strip_prefix("no such column: ") {
             return self.no_column(name, offset);
@@ -76,8 +76,12 @@ impl Meaning<'_> {
         }
     }
 
-    fn no_table(&self, name: &str) -> Problem {
+    fn no_table(&self, name: &str, odd: &[Odd]) -> Problem {
         let place = place_of(self.sql, name);
+        if let Some(odd) = odd.iter().find(|odd| odd.name.eq_ignore_ascii_case(name)) {
+            let message = format!("There is no table {name}: {}", odd.problem);
+            return Problem::at(message, self.sql, place);
+        }
         let elsewhere = self.platforms_of(name);
         if !elsewhere.is_empty() {
             let message = format!(

@@ -303,6 +303,69 @@ fn of_an_automatic_table_only_the_form_is_checked() {
     assert!(checker.check(&question, "DELETE FROM access").is_err());
 }
 
+#[test]
+fn a_table_or_view_that_sqlite_cannot_make_spoils_nothing_else() {
+    let column = |name: &str, hidden| Column {
+        name: name.to_owned(),
+        hidden,
+    };
+    let table = |name: &str, columns: &[(&str, bool)]| Table {
+        name: name.to_owned(),
+        platforms: Platforms::ALL,
+        columns: columns
+            .iter()
+            .map(|(name, hidden)| column(name, *hidden))
+            .collect(),
+    };
+    let view = |name: &str, sql: &str| View {
+        name: name.to_owned(),
+        sql: sql.to_owned(),
+    };
+    let checker = Checker::new(Extras {
+        tables: vec![
+            table("sqlite_odd", &[("a", false)]),
+            table("twice", &[("a", false), ("A", false)]),
+            table("hidden_path", &[("path", true), ("Path", false)]),
+            table("fine", &[("a", false)]),
+        ],
+        views: vec![
+            view("sqlite_view", "SELECT 1"),
+            view("two", "SELECT 1; SELECT 2"),
+            view("fine", "SELECT 1"),
+            view(
+                "deep",
+                &format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500)),
+            ),
+            view("seen", "SELECT a FROM fine"),
+        ],
+    });
+    for sql in [
+        "SELECT pid FROM processes",
+        "SELECT a FROM fine JOIN seen USING (a)",
+    ] {
+        ask(&checker, Platforms::ALL, sql).unwrap();
+    }
+    let problem = ask(&checker, Platforms::ALL, "SELECT a FROM twice").unwrap_err();
+    assert_eq!(
+        problem.message,
+        "There is no table twice: SQLite cannot make it: duplicate column name: A."
+    );
+    let odd = checker.odd();
+    let names: Vec<&str> = odd.iter().map(|odd| odd.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "sqlite_odd",
+            "twice",
+            "hidden_path",
+            "sqlite_view",
+            "two",
+            "fine",
+            "deep"
+        ]
+    );
+}
+
 /// Each in a thread with the stack of a worker of tokio, which is 2 MiB.
 #[test]
 fn monstrous_sql_is_refused_soon_and_overflows_nothing() {

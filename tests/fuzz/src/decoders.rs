@@ -15,6 +15,9 @@ use ostiary_domain::rule;
 use ostiary_domain::target::Target;
 use serde_json::Value;
 
+#[path = "sql_decoders.rs"]
+mod sql_decoders;
+
 /// A decoder, by its name.
 pub type Decoder = (&'static str, fn(&[u8]));
 
@@ -37,6 +40,8 @@ pub const DECODERS: &[Decoder] = &[
     ("target", target),
     ("version", version),
     ("fingerprints", fingerprints),
+    ("sql_check", sql_decoders::sql_check),
+    ("sql_extras", sql_decoders::sql_extras),
 ];
 
 /// The one of this name.

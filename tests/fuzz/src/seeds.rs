@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
+use ostiary_domain::osquery::pack_file;
 use serde_json::Value;
 
 /// Larger bodies make bad seeds.
@@ -33,6 +34,17 @@ pub fn of_fixtures() -> Vec<(String, Vec<u8>)> {
             && let Ok(bytes) = std::fs::read(&file)
         {
             seeds.push(("rule_json".into(), bytes));
+        }
+    }
+    for file in files(&root.join("../../deploy/demo/packs")) {
+        let text = std::fs::read_to_string(&file).expect("the starter packs can be read");
+        let packs = pack_file::parse(&text, "demo").expect("the starter packs are read");
+        for query in packs.packs.iter().flat_map(|pack| &pack.queries) {
+            for how in [0_u8, 0b0111, 0b1_1000] {
+                let mut seed = vec![how];
+                seed.extend_from_slice(query.sql.as_bytes());
+                seeds.push(("sql_check".into(), seed));
+            }
         }
     }
     for (decoder, text) in TEXTS {
@@ -77,6 +89,22 @@ const TEXTS: &[(&str, &str)] = &[
         r#"{"block_id":"0","session_id":"s","request_id":"","data":"AAEC"}"#,
     ),
     ("carve_path", "tmp/osquery_carve_c/etc/../../passwd"),
+    (
+        "sql_check",
+        "\0WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x < 5) SELECT x FROM n, listening l, kolide_thing",
+    ),
+    (
+        "sql_check",
+        "\x0cSELECT m.name, p.hidden FROM sqlite_temp_master m JOIN pragma_table_xinfo(m.name) p",
+    ),
+    (
+        "sql_check",
+        "\x04SELECT carve(path), split(path, '/', -1) FROM file f WHERE path LIKE '/tmp/%' GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 COLLATE version LIMIT 3",
+    ),
+    (
+        "sql_extras",
+        "sqlite_x a b\nt a A\nq path Path\nv=SELECT * FROM t\nv=SELECT * FROM v\nprocesses x\nw=SELECT 1; SELECT 2",
+    ),
 ];
 
 fn of_post(case: &Value, post: &Value, seeds: &mut Vec<(String, Vec<u8>)>) {
