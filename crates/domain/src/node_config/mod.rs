@@ -14,6 +14,7 @@ pub mod conditions;
 mod document;
 mod explain;
 pub mod flags;
+mod heeded;
 mod leftover;
 mod limits;
 mod parts;
@@ -38,4 +39,4 @@ pub use parts::{
     Section,
 };
 pub use select::{Selection, VersionFamily};
-pub use withhold::TablesOfSql;
+pub use withhold::{Kept, SqlPlace, TablesOfSql};

@@ -90,6 +90,49 @@ pub fn statements(key: &str, value: &Value) -> Vec<Statement> {
     }
 }
 
+/// Keeps of the statements in the value of a key only some; entries that have none left go. What [`statements`] does not see stays.
+pub fn retain_statements(
+    key: &str,
+    value: &mut Value,
+    is_kept: &impl Fn(StatementKind, &str) -> bool,
+) {
+    let Value::Object(entries) = value else {
+        return;
+    };
+    match key {
+        "views" => retain_texts(entries, StatementKind::View, is_kept),
+        "auto_table_construction" => entries.retain(|_, entry| {
+            let sql = entry.get("query").and_then(Value::as_str);
+            sql.is_none_or(|sql| is_kept(StatementKind::AutoTable, sql))
+        }),
+        "file_paths_query" => retain_texts(entries, StatementKind::FilePathQuery, is_kept),
+        "decorators" => {
+            for by_interval in entries.values_mut().filter_map(Value::as_object_mut) {
+                retain_texts(by_interval, StatementKind::Decorator, is_kept);
+            }
+            retain_texts(entries, StatementKind::Decorator, is_kept);
+            entries.retain(|_, entry| entry.as_object().is_none_or(|left| !left.is_empty()));
+        }
+        _ => {}
+    }
+}
+
+fn retain_texts(
+    members: &mut Map<String, Value>,
+    kind: StatementKind,
+    is_kept: &impl Fn(StatementKind, &str) -> bool,
+) {
+    members.retain(|_, value| match value {
+        Value::String(sql) => is_kept(kind, sql),
+        Value::Array(items) => {
+            let before = items.len();
+            items.retain(|item| item.as_str().is_none_or(|sql| is_kept(kind, sql)));
+            !items.is_empty() || before == 0
+        }
+        _ => true,
+    });
+}
+
 /// A statement inside free JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -103,6 +146,19 @@ pub struct Statement {
     pub platform: String,
     /// Of an automatic table: which files it reads.
     pub path: String,
+}
+
+impl Statement {
+    /// What people call it: `the view listening`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.kind {
+            StatementKind::View => format!("the view {}", self.place),
+            StatementKind::AutoTable => format!("the automatic {}", self.place),
+            StatementKind::FilePathQuery => format!("the file path {}", self.place),
+            StatementKind::Decorator => format!("the decorator {}", self.place),
+        }
+    }
 }
 
 /// What a statement inside free JSON is for.

@@ -238,6 +238,12 @@ impl Shape {
                 "\"{name}\" cannot be the name of a {noun}: it has letters, digits and underscores only."
             ));
         }
+        let begin = name.get(..7).unwrap_or_default();
+        if begin.eq_ignore_ascii_case("sqlite_") {
+            self.wrong(format!(
+                "\"{name}\" cannot be the name of a {noun}: names that begin with sqlite_ are SQLite's own."
+            ));
+        }
     }
 
     fn yara(&mut self, yara: &Map<String, Value>) {
@@ -275,6 +281,16 @@ mod tests {
                 "views",
                 json!({"two words": "SELECT 1"}),
                 Some("cannot be the name of a view"),
+            ),
+            (
+                "views",
+                json!({"SQLite_v": "SELECT 1"}),
+                Some("SQLite's own"),
+            ),
+            (
+                "auto_table_construction",
+                json!({"sqlite_t": {"query": "q", "path": "/x", "columns": ["a"]}}),
+                Some("SQLite's own"),
             ),
             (
                 "views",

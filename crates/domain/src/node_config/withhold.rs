@@ -1,26 +1,74 @@
 //! What nodes are not given although it stands in their config: SQL that reads tables which they are never asked.
 //!
 //! Nothing is left out twice here nor judged per node: targets are narrowed, so that selections and documents stay what they are.
+//!
+//! **Invariant:** SQL of which nobody knows what it reads is kept from the nodes of every denial.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Pack, Parts, Query};
+use serde_json::{Map, Value};
+
+use super::section::{self, StatementKind};
+use super::{Pack, Parts, Query, Section};
 use crate::table_denial::{AUTO_TABLES, TableDenial};
 use crate::target::TargetText;
 
-/// Which tables SQL reads, by its text.
+/// Which tables SQL reads, by its text. What is missing here was never looked at, or it cannot be found out.
 pub type TablesOfSql = BTreeMap<String, Vec<String>>;
 
+/// Why a denial keeps SQL from its nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It reads these denied tables.
+    Reads(Vec<String>),
+    /// Nobody knows what it reads.
+    Unknown,
+}
+
+/// SQL of a config, with what people call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlPlace<'a> {
+    /// `pack/query`, `the view listening`.
+    pub name: String,
+    /// Its text.
+    pub sql: String,
+    /// Which nodes get it.
+    pub target: &'a TargetText,
+    /// Is it sent at all?
+    pub enabled: bool,
+    /// Is it that of an automatic table, which reads a file of the node and no table of osquery's?
+    pub is_auto_table: bool,
+}
+
+impl SqlPlace<'_> {
+    /// Does a denial keep it from its nodes, and why?
+    #[must_use]
+    pub fn kept_by(&self, denial: &TableDenial, tables: &TablesOfSql) -> Option<Kept> {
+        kept(denial, tables, self.is_auto_table, &self.sql)
+    }
+}
+
+fn kept(denial: &TableDenial, tables: &TablesOfSql, auto_table: bool, sql: &str) -> Option<Kept> {
+    let is_denied = |table: &&String| denial.tables.contains(table);
+    if auto_table {
+        let all = AUTO_TABLES.to_owned();
+        return is_denied(&&all).then(|| Kept::Reads(vec![all]));
+    }
+    match tables.get(sql) {
+        None => Some(Kept::Unknown),
+        Some(read) => {
+            let denied: Vec<String> = read.iter().filter(is_denied).cloned().collect();
+            (!denied.is_empty()).then_some(Kept::Reads(denied))
+        }
+    }
+}
+
 impl Parts {
-    /// The same parts, less what nodes may not be asked. SQL whose tables are unknown is left as it is: it was saved before there
-    /// was a check, and saving a denial looks at all of it again.
+    /// The same parts, less what nodes may not be asked.
     #[must_use]
     pub fn withhold(mut self, denials: &[TableDenial], tables: &TablesOfSql) -> Self {
         for denial in denials {
-            let is_denied = |sql: &str| {
-                let read = tables.get(sql);
-                read.is_some_and(|read| denial.denies_any(read.iter()))
-            };
+            let is_denied = |sql: &str| kept(denial, tables, false, sql).is_some();
             for query in self
                 .queries
                 .iter_mut()
@@ -40,64 +88,159 @@ impl Parts {
                     path.target = without(&path.target, &denial.target);
                 }
             }
-            for section in self
-                .sections
-                .iter_mut()
-                .filter(|section| section.key == AUTO_TABLES)
-            {
-                if denial.tables.iter().any(|table| table == AUTO_TABLES) {
-                    section.target = without(&section.target, &denial.target);
-                }
-            }
-            self.packs = self
-                .packs
-                .into_iter()
-                .flat_map(|pack| split(pack, denial, &is_denied))
+            let left = |key: &str, value: &Value| {
+                let mut left = value.clone();
+                section::retain_statements(key, &mut left, &|kind, sql| {
+                    kept(denial, tables, kind == StatementKind::AutoTable, sql).is_none()
+                });
+                left
+            };
+            self.sections = (self.sections.into_iter())
+                .flat_map(|section| split_section(section, denial, &left))
+                .collect();
+            self.packs = (self.packs.into_iter())
+                .flat_map(|pack| split_pack(pack, denial, &is_denied, &left))
                 .collect();
         }
         self
     }
 
-    /// All SQL of the parts, each text once: queries, discoveries, decorators, queries of file paths.
+    /// All SQL of the parts, disabled ones included, with what people call it.
+    #[must_use]
+    pub fn sql_places(&self) -> Vec<SqlPlace<'_>> {
+        let mut places = Vec::new();
+        for pack in &self.packs {
+            let mut add = |name: String, sql: &str, enabled: bool, is_auto_table: bool| {
+                places.push(SqlPlace {
+                    name,
+                    sql: sql.to_owned(),
+                    target: &pack.target,
+                    enabled: pack.enabled && enabled,
+                    is_auto_table,
+                });
+            };
+            for query in &pack.queries {
+                let name = format!("{}/{}", pack.name, query.name);
+                add(name, &query.sql, query.enabled, false);
+            }
+            for sql in &pack.discovery {
+                let name = format!("the discovery of {}", pack.name);
+                add(name, sql, true, false);
+            }
+            for (key, value) in &pack.extra {
+                for found in section::statements(key, value) {
+                    let name = format!("{} of the pack {}", found.name(), pack.name);
+                    let auto_table = found.kind == StatementKind::AutoTable;
+                    add(name, &found.sql, true, auto_table);
+                }
+            }
+        }
+        self.sql_outside_of_packs(&mut places);
+        places
+    }
+
+    fn sql_outside_of_packs<'a>(&'a self, places: &mut Vec<SqlPlace<'a>>) {
+        let place = |name: String, sql: &str, target: &'a TargetText, enabled: bool| SqlPlace {
+            name,
+            sql: sql.to_owned(),
+            target,
+            enabled,
+            is_auto_table: false,
+        };
+        places.extend(
+            self.queries
+                .iter()
+                .map(|own| place(own.name.clone(), &own.sql, &own.target, own.enabled)),
+        );
+        for own in &self.decorators {
+            let name = format!("the decorator {}", own.name);
+            places.push(place(name, &own.sql, &own.target, own.enabled));
+        }
+        for own in &self.file_paths {
+            let name = format!("the file path {}", own.category);
+            let all = own.queries.iter();
+            places.extend(all.map(|sql| place(name.clone(), sql, &own.target, own.enabled)));
+        }
+        for own in &self.sections {
+            for found in section::statements(&own.key, &own.value) {
+                places.push(SqlPlace {
+                    is_auto_table: found.kind == StatementKind::AutoTable,
+                    ..place(found.name(), &found.sql, &own.target, own.enabled)
+                });
+            }
+        }
+    }
+
+    /// All SQL of the parts that runs over osquery's tables, each text once.
     #[must_use]
     pub fn sql(&self) -> Vec<String> {
-        let packed = self.packs.iter().flat_map(|pack| {
-            let queries = pack.queries.iter().map(|query| &query.sql);
-            queries.chain(&pack.discovery)
-        });
-        let all = packed
-            .chain(self.queries.iter().map(|query| &query.sql))
-            .chain(self.decorators.iter().map(|decorator| &decorator.sql))
-            .chain(self.file_paths.iter().flat_map(|path| &path.queries));
-        let distinct: BTreeSet<&String> = all.collect();
-        distinct.into_iter().cloned().collect()
+        let places = self.sql_places().into_iter();
+        let texts: BTreeSet<String> = places
+            .filter(|place| !place.is_auto_table)
+            .map(|place| place.sql)
+            .collect();
+        texts.into_iter().collect()
     }
 }
 
-/// A pack with SQL that some of its nodes may not be asked becomes two: one for them, one for the others.
-fn split(pack: Pack, denial: &TableDenial, is_denied: &impl Fn(&str) -> bool) -> Vec<Pack> {
+/// A section with SQL that some of its nodes may not be asked becomes two: one for them, one for the others.
+fn split_section(
+    section: Section,
+    denial: &TableDenial,
+    left: &impl Fn(&str, &Value) -> Value,
+) -> Vec<Section> {
+    let value = left(&section.key, &section.value);
+    if value == section.value {
+        return vec![section];
+    }
+    let narrowed = Section {
+        target: both(&section.target, &denial.target),
+        value,
+        ..section.clone()
+    };
+    let others = Section {
+        target: without(&section.target, &denial.target),
+        ..section
+    };
+    let is_empty = narrowed.value.as_object().is_none_or(Map::is_empty);
+    [Some(others), Some(narrowed).filter(|_| !is_empty)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The same of a pack.
+fn split_pack(
+    pack: Pack,
+    denial: &TableDenial,
+    is_denied: &impl Fn(&str) -> bool,
+    left: &impl Fn(&str, &Value) -> Value,
+) -> Vec<Pack> {
+    let others = |pack: Pack| Pack {
+        target: without(&pack.target, &denial.target),
+        ..pack
+    };
+    // A discovery that may not run decides nothing: without it the pack would run where it shall not.
+    if pack.discovery.iter().any(|sql| is_denied(sql)) {
+        return vec![others(pack)];
+    }
     let is_kept = |query: &Query| !is_denied(&query.sql);
-    let whole =
-        pack.queries.iter().all(is_kept) && !pack.discovery.iter().any(|sql| is_denied(sql));
-    let auto_tables = pack.extra.contains_key(AUTO_TABLES)
-        && denial.tables.iter().any(|table| table == AUTO_TABLES);
-    if whole && !auto_tables {
+    let extra: Map<String, Value> = (pack.extra.iter())
+        .map(|(key, value)| (key.clone(), left(key, value)))
+        .collect();
+    if pack.queries.iter().all(is_kept) && extra == pack.extra {
         return vec![pack];
     }
     let mut narrowed = pack.clone();
     narrowed.target = both(&pack.target, &denial.target);
     narrowed.queries.retain(is_kept);
-    if auto_tables {
-        narrowed.extra.shift_remove(AUTO_TABLES);
-    }
-    // A discovery that may not run decides nothing: without it the pack would run where it shall not.
-    if pack.discovery.iter().any(|sql| is_denied(sql)) {
-        narrowed.queries.clear();
-        narrowed.discovery.clear();
-    }
-    let mut others = pack;
-    others.target = without(&others.target, &denial.target);
-    vec![others, narrowed]
+    narrowed.extra = (extra.into_iter())
+        .filter(|(key, value)| {
+            pack.extra.get(key) == Some(value)
+                || value.as_object().is_none_or(|left| !left.is_empty())
+        })
+        .collect();
+    vec![others(pack), narrowed]
 }
 
 fn without(target: &TargetText, denied: &str) -> TargetText {
@@ -155,6 +298,92 @@ mod tests {
             "startup_priority": null, "platform": "", "version": "", "shard": null, "target": "", "extra": {}})
     }
 
+    fn tables() -> TablesOfSql {
+        let read = |sql: &str, tables: &[&str]| {
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            (sql.to_owned(), tables)
+        };
+        BTreeMap::from([read("SELECT * FROM file", &["file"]), read("SELECT 1", &[])])
+    }
+
+    fn laptops(tables: &[&str]) -> TableDenial {
+        TableDenial {
+            target: "laptop".to_owned(),
+            tables: tables.iter().map(|table| (*table).to_owned()).collect(),
+            reason: "private.".to_owned(),
+        }
+    }
+
+    fn node(tags: &[&str]) -> NodeFacts {
+        NodeFacts {
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            ..NodeFacts::default()
+        }
+    }
+
+    #[test]
+    fn sql_of_which_nobody_knows_what_it_reads_is_kept_from_the_nodes_of_every_denial() {
+        let unknown = TablesOfSql::new();
+        let narrowed = parts().withhold(&[laptops(&["curl"])], &unknown).sorted();
+        let config = json!(narrowed.assemble(&node(&["laptop"])));
+        assert!(config["schedule"].get("open").is_none(), "{config}");
+        assert!(config["packs"]["p"]["queries"].get("open").is_none());
+        let whole = json!(parts().sorted().assemble(&node(&[])));
+        assert_eq!(json!(narrowed.assemble(&node(&[]))), whole);
+        let places = parts();
+        let kept = places.sql_places()[0].kept_by(&laptops(&["curl"]), &unknown);
+        assert_eq!(kept, Some(Kept::Unknown));
+    }
+
+    #[test]
+    fn views_and_what_packs_bring_along_are_kept_back_entry_by_entry() {
+        let mut parts = parts();
+        let extra = json!({
+            "decorators": {"load": ["SELECT * FROM file", "SELECT 1"], "interval": {"60": ["SELECT * FROM file"]}},
+            "file_paths_query": {"secret": ["SELECT * FROM file"]},
+            "file_paths": {"etc": ["/etc/%"]},
+            "auto_table_construction": {"t": {"query": "SELECT a FROM b", "path": "/x", "columns": ["a"]}},
+        });
+        parts.packs[0].extra = extra.as_object().unwrap().clone();
+        parts.sections = serde_json::from_value(json!([{
+            "id": "01930000-0000-7000-8000-000000000003", "target": "", "key": "views", "name": "v", "description": "",
+            "value": {"files": "SELECT * FROM file", "one": "SELECT 1"}, "priority": 0, "enabled": true,
+        }]))
+        .unwrap();
+        let names: Vec<String> = (parts.sql_places().into_iter())
+            .map(|place| place.name)
+            .collect();
+        for name in [
+            "the view files",
+            "the automatic table t of the pack p",
+            "the decorator load of the pack p",
+            "the file path secret of the pack p",
+        ] {
+            assert!(names.iter().any(|known| known == name), "{names:?}");
+        }
+        let denial = laptops(&["file", AUTO_TABLES]);
+        let narrowed = parts.clone().withhold(&[denial], &tables()).sorted();
+        let config = json!(narrowed.assemble(&node(&["laptop"])));
+        assert_eq!(config["views"], json!({"one": "SELECT 1"}));
+        let text = config.to_string();
+        assert!(
+            !text.contains("FROM file") && !text.contains("FROM b"),
+            "{text}"
+        );
+        assert!(text.contains("/etc/%"), "{text}");
+        let whole = json!(parts.sorted().assemble(&node(&[])));
+        assert_eq!(json!(narrowed.assemble(&node(&[]))), whole);
+    }
+
+    #[test]
+    fn a_pack_whose_discovery_is_denied_is_not_sent() {
+        let mut parts = parts();
+        parts.packs[0].discovery = vec!["SELECT * FROM file".to_owned()];
+        let narrowed = parts.withhold(&[laptops(&["file"])], &tables()).sorted();
+        let config = json!(narrowed.assemble(&node(&["laptop"])));
+        assert!(config["packs"].get("p").is_none(), "{config}");
+    }
+
     #[test]
     fn a_denied_node_gets_neither_the_query_nor_that_of_the_pack_and_others_get_all() {
         let denial = TableDenial {
@@ -162,7 +391,7 @@ mod tests {
             tables: vec!["file".to_owned()],
             reason: "private.".to_owned(),
         };
-        let tables = BTreeMap::from([("SELECT * FROM file".to_owned(), vec!["file".to_owned()])]);
+        let tables = tables();
         assert_eq!(parts().sql(), ["SELECT * FROM file", "SELECT 1"]);
         let narrowed = parts().withhold(&[denial], &tables).sorted();
         let of = |tags: &[&str]| {
