@@ -13,6 +13,7 @@ mod certificates;
 mod checkins;
 mod configs;
 pub mod error;
+mod fragments;
 mod freshness;
 mod handlers;
 mod ingest;

@@ -11,7 +11,7 @@ use ostiary_store::log_batches::Compressor;
 
 use crate::body::{self, Bounds, END, FAR_BEYOND, Held, Room};
 use crate::error::{Error, Result};
-use crate::oversized::Fragments;
+use crate::fragments::Fragments;
 
 /// Longer lines are lost, and counted; in bytes. osqueryd drops lines above 1 MiB itself, unless it is told otherwise.
 const LINE_MAX: usize = 32 << 20;
@@ -117,24 +117,15 @@ impl LogBody {
         self.early.0.clone().or_else(found)
     }
 
-    /// The same of a body that looks as if it had not been cut off: some line in it is malformed beyond telling where it ends.
-    pub(crate) fn key_of_malformed(&self) -> Option<String> {
-        let end = self.end.trim_ascii_end();
-        let key_behind = || {
-            let end = lossy(&self.end);
-            let fragments = Fragments {
-                head: "",
-                end: &end,
-            };
-            fragments.node_key().map(str::to_owned)
+    /// Does a malformed body look as if it had not been cut off? Then some line in it is malformed beyond telling where it ends.
+    pub(crate) fn looks_whole(&self) -> bool {
+        let end = lossy(&self.end);
+        let fragments = Fragments {
+            head: "",
+            end: &end,
         };
-        if end.ends_with(b"]}") {
-            self.key_in_fragments()
-        } else if end.ends_with(b"}") {
-            key_behind()
-        } else {
-            None
-        }
+        // Behind the last line stands who it is, or nothing.
+        end.trim_end().ends_with("]}") || fragments.node_key().is_some()
     }
 
     /// Which log it is, wherever that can be found.

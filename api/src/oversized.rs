@@ -4,108 +4,113 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use ostiary_domain::ids::NodeId;
+use ostiary_domain::osquery::LogType;
+use sha2::{Digest as _, Sha256};
 
-/// How often each node was refused of late.
-#[derive(Debug, Default)]
-pub(crate) struct Oversized(Mutex<HashMap<NodeId, u32>>);
+use crate::checkins::Endpoint;
 
-impl Oversized {
-    /// Counts a refusal; `true` when there were enough of them.
-    pub(crate) fn enough(&self, node: NodeId, refusals: u32) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(node).or_default();
-        *count += 1;
-        *count > refusals
+/// What osqueryd sends in order, each from a thread and a buffer of its own: a post that is refused blocks those behind it in the same
+/// stream, and says nothing of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stream {
+    /// Posts to `/log` of one type.
+    Log(LogType),
+    /// Answers to live queries.
+    DistributedWrite,
+}
+
+impl Stream {
+    pub(crate) fn endpoint(self) -> Endpoint {
+        match self {
+            Self::Log(_) => Endpoint::Log,
+            Self::DistributedWrite => Endpoint::DistributedWrite,
+        }
     }
 
-    /// A post of the node got through.
-    pub(crate) fn forget(&self, node: NodeId) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !counts.is_empty() {
-            counts.remove(&node);
+    /// As it is called beside unreadable data.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Log(_) => "log",
+            Self::DistributedWrite => "distributed/write",
         }
     }
 }
 
-/// What can be read of a body that is too large: its beginning, and its end if that was reached. osqueryd writes `data` first and
-/// who it is last (seen with 5.23); others write it the other way round.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fragments<'a> {
-    pub(crate) head: &'a str,
-    pub(crate) end: &'a str,
+type Digest = [u8; 32];
+
+/// What was refused of late, by node and stream.
+#[derive(Debug, Default)]
+pub(crate) struct Oversized {
+    refused: Mutex<HashMap<(NodeId, Stream), u32>>,
+    /// By hash what was set aside last: it comes again when the answer is lost.
+    set_aside: Mutex<HashMap<(NodeId, Stream), Digest>>,
 }
 
-impl<'a> Fragments<'a> {
-    /// The node key. Nobody gains by writing another's key there who does not know it.
-    pub(crate) fn node_key(self) -> Option<&'a str> {
-        self.member("node_key")
+impl Oversized {
+    /// Counts a refusal; `true` when there were enough of them.
+    pub(crate) fn enough(&self, node: NodeId, stream: Stream, refusals: u32) -> bool {
+        let mut counts = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry((node, stream)).or_default();
+        *count = count.saturating_add(1);
+        *count > refusals
     }
 
-    /// The name of the log.
-    pub(crate) fn log_type(self) -> Option<&'a str> {
-        self.member("log_type")
+    /// A post of the node got through in this stream.
+    pub(crate) fn forget(&self, node: NodeId, stream: Stream) {
+        let mut counts = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if !counts.is_empty() {
+            counts.remove(&(node, stream));
+        }
     }
 
-    /// A text of the root, beside the large member, never one of its rows.
-    fn member(self, name: &str) -> Option<&'a str> {
-        let before = || {
-            let rest = self.head.trim_start().strip_prefix('{')?;
-            text_member(rest.split(['{', '[']).next()?, name)
-        };
-        let behind = || {
-            let rest = self.end.trim_end().strip_suffix('}')?;
-            text_member(rest.rsplit(['}', ']']).next()?, name)
-        };
-        before().or_else(behind)
+    /// Is this what was set aside last?
+    pub(crate) fn is_set_aside(&self, node: NodeId, stream: Stream, beginning: &[u8]) -> bool {
+        let digest: Digest = Sha256::digest(beginning).into();
+        let set_aside = self
+            .set_aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        set_aside.get(&(node, stream)) == Some(&digest)
     }
-}
 
-fn text_member<'a>(members: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = members.split_once(&format!("\"{name}\""))?;
-    let rest = rest
-        .trim_start()
-        .strip_prefix(':')?
-        .trim_start()
-        .strip_prefix('"')?;
-    rest.split_once('"')
-        .map(|(text, _)| text)
-        .filter(|text| !text.contains('\\'))
+    /// The beginning of a post is kept, and the post accepted.
+    pub(crate) fn note_set_aside(&self, node: NodeId, stream: Stream, beginning: &[u8]) {
+        let digest = Sha256::digest(beginning).into();
+        self.set_aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((node, stream), digest);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_sends_it_is_found_where_a_real_osqueryd_writes_it() {
-        let log = Fragments {
-            head: r#"{"data":[{"name":"q","columns":{"node_key":"no","log_type":"status"}},{"name":"cut o"#,
-            end: r#"ff","columns":{"node_key":"no"}}],"log_type":"result","node_key":"nk-1"}"#,
-        };
-        assert_eq!(log.node_key(), Some("nk-1"));
-        assert_eq!(log.log_type(), Some("result"));
-        let write = Fragments {
-            head: r#"{"queries":{"lq":[{"node_key":"no"},{"#,
-            end: r#"}]},"statuses":{"lq":0},"messages":{"lq":""},"stats":{"lq":{}},"node_key":"nk-1"}"#,
-        };
-        assert_eq!(write.node_key(), Some("nk-1"));
-        let unknown = Fragments {
-            end: r#"ff","columns":{"node_key":"no"}}]}"#,
-            ..log
-        };
-        assert_eq!(unknown.node_key(), None);
-        assert_eq!(unknown.log_type(), None);
-    }
+    const RESULTS: Stream = Stream::Log(LogType::Result);
+    const STATUSES: Stream = Stream::Log(LogType::Status);
 
     #[test]
     fn a_node_is_refused_a_few_times_and_then_not_any_more() {
         let oversized = Oversized::default();
         let node = NodeId(uuid::Uuid::from_u128(1));
         assert_eq!(
-            [(); 4].map(|()| oversized.enough(node, 3)),
+            [(); 4].map(|()| oversized.enough(node, RESULTS, 3)),
             [false, false, false, true]
         );
-        oversized.forget(node);
-        assert!(!oversized.enough(node, 3));
+        oversized.forget(node, RESULTS);
+        assert!(!oversized.enough(node, RESULTS, 3));
+    }
+
+    #[test]
+    fn what_gets_through_in_one_stream_says_nothing_of_another() {
+        let oversized = Oversized::default();
+        let node = NodeId(uuid::Uuid::from_u128(1));
+        for stream in [STATUSES, Stream::DistributedWrite] {
+            assert!(!oversized.enough(node, RESULTS, 1));
+            oversized.forget(node, stream);
+            assert!(oversized.enough(node, RESULTS, 1), "{stream:?}");
+            oversized.forget(node, RESULTS);
+        }
     }
 }

@@ -9,16 +9,16 @@ use ostiary_domain::ids::NodeId;
 use ostiary_domain::osquery::{Accepted, DistributedWrite, QueryStats, RequestError, sanitise};
 use ostiary_store::Db;
 use ostiary_store::live_query_tasks::{self, Answer};
-use ostiary_store::log_batches;
 use serde_json::json;
 
-use super::log::keep_unreadable;
 use super::request::{Head, off_thread};
+use super::unusable::{self, Malformed};
 use crate::App;
-use crate::body::{self, Bounds, Read};
+use crate::body::{self, Bounds, END, Read};
 use crate::checkins::Endpoint;
-use crate::error::{Error, Result};
-use crate::oversized::Fragments;
+use crate::error::Result;
+use crate::fragments::Fragments;
+use crate::oversized::Stream;
 
 pub(crate) async fn distributed_write(
     State(app): State<App>,
@@ -32,12 +32,7 @@ pub(crate) async fn distributed_write(
     };
     let read = body::read(&head.headers, body, bounds, &app.room, true).await?;
     if read.beyond_bounds {
-        let (text, end) = (sanitise(&read.bytes).text, sanitise(&read.end).text);
-        let body = Fragments {
-            head: &text,
-            end: &end,
-        };
-        return too_large(&app, &head, body).await;
+        return too_large(&app, &head, read).await;
     }
     let header_key = head.key().map(str::to_owned);
     let (read, write) = off_thread(read, move |read| {
@@ -52,7 +47,7 @@ pub(crate) async fn distributed_write(
     let (caller, node) = head.authenticate(&app, &write.node_key).await?;
     app.within_time(store(&app, node.id, &write.answers))
         .await?;
-    app.oversized.forget(node.id);
+    app.oversized.forget(node.id, Stream::DistributedWrite);
     app.checkins
         .note(&caller, Endpoint::DistributedWrite, app.clock.now());
     Ok(Json(Accepted::default()))
@@ -79,7 +74,7 @@ impl Write {
                 .map(|status| i32::try_from(status).unwrap_or(1)),
             message: result.message.clone().into_owned(),
             stats: result.stats.as_ref().map(stats_json),
-            row_count: i32::try_from(result.rows.decode().len()).unwrap_or(i32::MAX),
+            row_count: i32::try_from(result.rows.count()).unwrap_or(i32::MAX),
             rows: result.rows.as_json().to_owned(),
         });
         Ok(Self {
@@ -121,62 +116,77 @@ async fn not_readable(
     read: &Read,
     error: RequestError,
 ) -> Result<Json<Accepted>> {
-    let Some(key) = head.key() else {
-        return Err(error.into());
+    let end = &read.bytes[read.bytes.len().saturating_sub(END)..];
+    let (beginning, end) = (lossy(&read.bytes[..read.bytes.len().min(END)]), lossy(end));
+    let behind = Fragments {
+        head: "",
+        end: &end,
     };
-    let Ok((caller, node)) = head.authenticate(app, key).await else {
-        return Err(error.into());
+    let anywhere = Fragments {
+        head: &beginning,
+        end: &end,
     };
-    keep_unreadable(
-        app,
-        node.id,
-        "distributed/write",
-        &error.to_string(),
-        log_batches::compress(&read.bytes[..read.bytes.len().min(KEPT)]),
-    )
-    .await?;
-    app.checkins
-        .note(&caller, Endpoint::DistributedWrite, app.clock.now());
-    Ok(Json(Accepted::default()))
+    let body = Malformed {
+        stream: Stream::DistributedWrite,
+        key: anywhere.node_key().map(str::to_owned),
+        // What stands behind the answers, is behind all of them.
+        looks_whole: behind.node_key().is_some(),
+        beginning: read.bytes[..read.bytes.len().min(KEPT)].to_vec(),
+        error,
+    };
+    unusable::malformed(app, head, body).await
 }
 
-async fn too_large(app: &App, head: &Head, body: Fragments<'_>) -> Result<Json<Accepted>> {
-    let key = body.node_key().or(head.key()).ok_or(Error::TooLarge)?;
-    let (caller, node) = head.authenticate(app, key).await?;
-    if !app
-        .oversized
-        .enough(node.id, app.options.oversized_refusals)
-    {
-        return Err(Error::TooLarge);
+fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// What can be told of a body that is too large.
+struct InPart {
+    key: Option<String>,
+    ids: Vec<String>,
+}
+
+impl InPart {
+    fn of(read: &Read) -> Self {
+        let (head, end) = (sanitise(&read.bytes).text, sanitise(&read.end).text);
+        let fragments = Fragments {
+            head: &head,
+            end: &end,
+        };
+        Self {
+            key: fragments.node_key().map(str::to_owned),
+            ids: named_ids(&[&head, &end]),
+        }
     }
-    let beginning = &body.head.as_bytes()[..body.head.len().min(64 * 1024)];
-    keep_unreadable(
-        app,
-        node.id,
-        "distributed/write",
-        "the body was too large; this is its beginning",
-        log_batches::compress(beginning),
-    )
-    .await?;
+}
+
+async fn too_large(app: &App, head: &Head, read: Read) -> Result<Json<Accepted>> {
+    let stream = Stream::DistributedWrite;
+    let (read, in_part) = off_thread(read, InPart::of).await?;
+    let (caller, node) = unusable::too_large(app, head, stream, in_part.key.as_deref()).await?;
     // It would be asked, answered and refused again, and every later answer with it.
     let message = format!(
         "The answer was larger than {} bytes. Ask for fewer rows or columns; its beginning is kept with unreadable data.",
         app.options.distributed_write_max_bytes
     );
-    let mut conn = app.db.acquire().await?;
-    let (ids, now) = (named_ids(body.head), app.clock.now());
-    live_query_tasks::give_up(&mut conn, node.id, &ids, &message, now).await?;
-    drop(conn);
-    app.oversized.forget(node.id);
-    app.checkins
-        .note(&caller, Endpoint::DistributedWrite, app.clock.now());
+    app.within_time(async {
+        let (mut tx, now) = (app.db.begin().await?, app.clock.now());
+        unusable::keep_beginning(app, &mut tx, node.id, stream, &read.bytes).await?;
+        live_query_tasks::give_up(&mut tx, node.id, &in_part.ids, &message, now).await?;
+        Ok(Db::commit(tx).await?)
+    })
+    .await?;
+    unusable::taken(app, &caller, stream, &read.bytes);
     Ok(Json(Accepted::default()))
 }
 
-/// The live queries whose answers a body begins with: ids as we make them, as keys. The rows between may be cut off anywhere.
-fn named_ids(head: &str) -> Vec<String> {
-    let mut ids: Vec<String> = head
-        .split('"')
+/// The live queries that a body answers, as far as it was kept: ids as we make them, as keys. The rows between may be cut off anywhere,
+/// but behind them `statuses`, `messages` and `stats` name the ids again. One that is named nowhere is offered again, as often as any.
+fn named_ids(parts: &[&str]) -> Vec<String> {
+    let mut ids: Vec<String> = parts
+        .iter()
+        .flat_map(|part| part.split('"'))
         .filter(|text| {
             text.strip_prefix("lq-").is_some_and(|rest| {
                 rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -4,19 +4,19 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::osquery::{Accepted, LogHead, LogType};
 use ostiary_store::log_batches::{self, NewBatch};
-use ostiary_store::unreadable::{self, NewUnreadable};
 use ostiary_store::{Db, nodes};
 
 use super::request::Head;
+use super::unusable::{self, Malformed};
 use crate::App;
 use crate::body::Bounds;
 use crate::checkins::Endpoint;
 use crate::error::{Error, Result};
 use crate::log_body::LogBody;
+use crate::oversized::Stream;
 
 /// Stores one post of a node. Lines are decoded by the worker, not here.
 pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json<Accepted>> {
@@ -33,7 +33,8 @@ pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json
         return not_readable(&app, &head, post).await;
     };
     let (caller, node) = head.authenticate(&app, &said.node_key).await?;
-    match unusable(said) {
+    let stream = Stream::Log(post.kind());
+    match why_unusable(said) {
         None => store(&app, &head, node.id, post.kind(), post.data).await?,
         Some(reason) => {
             let log_type: String = said.log_type.chars().take(100).collect();
@@ -41,19 +42,20 @@ pub(crate) async fn log(State(app): State<App>, request: Request) -> Result<Json
                 Some(_) => post.data,
                 None => log_batches::compress(post.beginning(usize::MAX)),
             };
-            keep_unreadable(&app, node.id, &log_type, reason, data).await?;
+            let item = unusable::unreadable(&app, node.id, &log_type, reason, data);
+            unusable::keep(&app, item).await?;
         }
     }
     if post.lost > 0 {
         lose(&app, node.id, post.lost).await?;
     }
-    app.oversized.forget(node.id);
+    app.oversized.forget(node.id, stream);
     app.checkins.note(&caller, Endpoint::Log, app.clock.now());
     Ok(Json(Accepted::default()))
 }
 
 /// Why no worker can do anything with a post.
-fn unusable(said: &LogHead) -> Option<&'static str> {
+fn why_unusable(said: &LogHead) -> Option<&'static str> {
     match LogType::parse(&said.log_type) {
         LogType::Unknown => Some("unknown log type"),
         _ if said.data.is_none() => Some("the post has no data"),
@@ -82,91 +84,42 @@ async fn store(
     app.ingest.store(batch).await
 }
 
-/// Keeps what an authenticated node sent and nobody can use; `data` is compressed. Were it refused, it would come again for ever.
-pub(super) async fn keep_unreadable(
-    app: &App,
-    node_id: NodeId,
-    log_type: &str,
-    reason: &str,
-    data: Vec<u8>,
-) -> Result<()> {
-    metrics::counter!("ostiary_unreadable_total").increment(1);
-    app.within_time(async {
-        let mut conn = app.db.acquire().await?;
-        let (id, received_at) = (new_id(), app.clock.now());
-        let unreadable = NewUnreadable {
-            id,
-            node_id,
-            batch_id: None,
-            log_type: log_type.to_owned().into(),
-            received_at,
-            reason: reason.to_owned(),
-            data,
-        };
-        Ok(unreadable::insert(&mut conn, &[unreadable]).await?)
-    })
-    .await
-}
-
-/// The body is whole, but no JSON object, or has no usable key. Newer clients say in a header who they are; of older ones the key may
-/// be found beside the data, where some line is malformed beyond telling where it ends.
 async fn not_readable(app: &App, head: &Head, post: LogBody) -> Result<Json<Accepted>> {
-    let Some(key) = head
-        .key()
-        .map(str::to_owned)
-        .or_else(|| post.key_of_malformed())
-    else {
-        return Err(refusal(post));
+    let body = Malformed {
+        stream: Stream::Log(LogType::Unknown),
+        key: post.key_in_fragments(),
+        looks_whole: post.looks_whole(),
+        beginning: post.beginning(usize::MAX).to_vec(),
+        error: post.head.err().ok_or(Error::Internal)?,
     };
-    let Ok((caller, node)) = head.authenticate(app, &key).await else {
-        return Err(refusal(post));
-    };
-    let data = log_batches::compress(post.beginning(usize::MAX));
-    let reason = refusal(post).to_string();
-    keep_unreadable(app, node.id, "log", &reason, data).await?;
-    app.checkins.note(&caller, Endpoint::Log, app.clock.now());
-    Ok(Json(Accepted::default()))
-}
-
-fn refusal(post: LogBody) -> Error {
-    post.head.err().map_or(Error::Internal, Error::from)
+    unusable::malformed(app, head, body).await
 }
 
 /// Refused a few times, for the fault may be passing; then taken as far as it goes, for the node would send it for ever.
 async fn too_large(app: &App, head: &Head, post: LogBody) -> Result<Json<Accepted>> {
     let said = post.head.as_ref().ok().map(|said| said.node_key.clone());
-    let key = said
-        .or_else(|| post.key_in_fragments())
-        .or_else(|| head.key().map(str::to_owned))
-        .ok_or(Error::TooLarge)?;
-    let (caller, node) = head.authenticate(app, &key).await?;
-    if !app
-        .oversized
-        .enough(node.id, app.options.oversized_refusals)
-    {
-        return Err(Error::TooLarge);
-    }
+    let key = said.or_else(|| post.key_in_fragments());
+    let stream = Stream::Log(post.kind());
+    let (caller, node) = unusable::too_large(app, head, stream, key.as_deref()).await?;
     // How many lines there were in all is known only if the body was read to its end; one says "at least".
     let lost = post.lost.max(1);
-    match post.kind() {
-        kind @ (LogType::Result | LogType::Status) if post.lines > 0 => {
-            tracing::warn!(node.id = %node.id, lines = post.lines, lost, "a post was too large: its first lines are stored, the rest is lost");
-            store(app, head, node.id, kind, post.data).await?;
-        }
-        _ => {
-            keep_unreadable(
-                app,
-                node.id,
-                "log",
-                "the post was too large; this is its beginning",
-                log_batches::compress(post.beginning(64 * 1024)),
-            )
-            .await?;
-        }
+    let beginning = post.beginning(usize::MAX).to_vec();
+    let is_stored = post.lines > 0 && post.kind() != LogType::Unknown;
+    if is_stored {
+        tracing::warn!(node.id = %node.id, lines = post.lines, lost, "a post was too large: its first lines are stored, the rest is lost");
+        store(app, head, node.id, post.kind(), post.data).await?;
     }
-    lose(app, node.id, lost).await?;
-    app.oversized.forget(node.id);
-    app.checkins.note(&caller, Endpoint::Log, app.clock.now());
+    app.within_time(async {
+        let mut tx = app.db.begin().await?;
+        if !is_stored {
+            unusable::keep_beginning(app, &mut tx, node.id, stream, &beginning).await?;
+        }
+        let lost = i64::try_from(lost).unwrap_or(i64::MAX);
+        nodes::add_lines_lost(&mut tx, node.id, lost).await?;
+        Ok(Db::commit(tx).await?)
+    })
+    .await?;
+    unusable::taken(app, &caller, stream, &beginning);
     Ok(Json(Accepted::default()))
 }
 

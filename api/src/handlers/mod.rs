@@ -9,6 +9,7 @@ mod enroll;
 mod log;
 mod ready;
 mod request;
+mod unusable;
 
 pub(crate) use carve_continue::carve_continue;
 pub(crate) use carve_start::carve_start;

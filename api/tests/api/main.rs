@@ -11,3 +11,4 @@ mod moving;
 mod support;
 mod tls;
 mod troubles;
+mod unusable;

@@ -19,7 +19,7 @@ const UNREADABLE: &[(&str, &[u8])] = &[
     ("cut off", br#"{"node_key":"#),
     (
         "cut off in a line",
-        br#"{"node_key":"k","log_type":"result","data":[{"name":"q""#,
+        br#"{"node_key":"","log_type":"result","data":[{"name":"q""#,
     ),
     ("something behind it", b"{} {}"),
     ("single quotes", b"{'node_key':'k'}"),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json::Members;
@@ -89,6 +90,13 @@ impl<'a> ResultRows<'a> {
         self.0.map_or("[]", |rows| rows.get())
     }
 
+    /// How many rows [`decode`](Self::decode) would give; none is held in memory for that.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let mut rows = serde_json::Deserializer::from_str(self.as_json());
+        rows.deserialize_seq(CountRows).unwrap_or_default()
+    }
+
     /// Decodes the rows, in their order; the columns keep the order of the SELECT. What is not a row is left out.
     #[must_use]
     pub fn decode(&self) -> Vec<Columns<'a>> {
@@ -96,6 +104,28 @@ impl<'a> ResultRows<'a> {
         rows.into_iter()
             .filter_map(|row| serde_json::from_str(row.get()).ok())
             .collect()
+    }
+}
+
+/// Counts the elements of an array that [`Columns`] can be read from.
+struct CountRows;
+
+impl<'de> Visitor<'de> for CountRows {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<usize, A::Error> {
+        let mut count = 0;
+        while let Some(row) = rows.next_element::<&'de RawValue>()? {
+            let row = row.get();
+            if row.starts_with('{') || row == r#""""# || row == "null" {
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 }
 
@@ -243,6 +273,26 @@ mod tests {
             (false, "no such table: foo", "[]")
         );
         assert_eq!(a.stats, None);
+    }
+
+    #[test]
+    fn rows_are_counted_as_they_would_be_decoded() {
+        for rows in [
+            r#"[{"a":"1"},{},"",null,{"a":{"b":[1e999]}}]"#,
+            r#"["x",7,[],[{}],true,1e999,{"a":"{"}]"#,
+            "[]",
+            " [ { } , { } ] ",
+        ] {
+            let body = format!(r#"{{"node_key":"K","queries":{{"q":{rows}}}}}"#);
+            let rows = parse(&body).results[0].rows;
+            assert_eq!(rows.count(), rows.decode().len(), "{body}");
+        }
+        assert_eq!(
+            parse(r#"{"node_key":"K","queries":{"q":""}}"#).results[0]
+                .rows
+                .count(),
+            0
+        );
     }
 
     #[test]
