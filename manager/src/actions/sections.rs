@@ -1,7 +1,7 @@
 //! Pieces of top-level keys of configs that have no form of their own.
 
 use ostiary_domain::ids::SectionId;
-use ostiary_domain::node_config::section::{Statement, StatementKind, statements};
+use ostiary_domain::node_config::section::{Statement, statements};
 use ostiary_domain::node_config::section_check::{check_key, check_value};
 use ostiary_store::Conn;
 use ostiary_store::sections::{self, SectionRecord, SectionValues};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::audit::Change;
 use super::config_change::{ConfigChange, Saving};
-use super::sql_check::{SqlKind, SqlUse, check_sql};
+use super::sql_check::{Brought, SqlUse, check_sql_among};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -73,8 +73,9 @@ async fn validate(app: &App, conn: &mut Conn, draft: &SectionDraft) -> Result<Se
             check.wrong("value", wrong.join("\n"));
         }
         let found = statements(&values.key, &values.value);
+        let own = [(values.key.clone(), values.value.clone())];
         check
-            .statements(app, conn, "value", &values.target, &found)
+            .statements(app, conn, "value", &values.target, (&found, &own))
             .await;
     }
     check.done()?;
@@ -87,28 +88,21 @@ fn check_text(text: &str) -> String {
 }
 
 impl Check {
-    /// Checks SQL that stands inside free JSON; `target` is which nodes get it.
+    /// Checks SQL that stands inside free JSON; `target` is which nodes get it, and the values that are brought may make tables and
+    /// views for it.
     pub(super) async fn statements(
         &mut self,
         app: &App,
         conn: &mut Conn,
         field: &str,
         target: &str,
-        found: &[Statement],
+        (found, brought): (&[Statement], &[(String, Value)]),
     ) {
         let mut wrong = Vec::new();
         for statement in found {
-            let used = SqlUse {
-                what: match statement.kind {
-                    StatementKind::View => SqlKind::View,
-                    StatementKind::AutoTable => SqlKind::AutoTable,
-                    StatementKind::FilePathQuery => SqlKind::FilePathQuery,
-                    StatementKind::Decorator => SqlKind::Decorator,
-                },
-                platform: &statement.platform,
-                target,
-            };
-            if let Err(problem) = check_sql(conn, app, &used, &statement.sql).await {
+            let used = SqlUse::of_statement(statement, target);
+            let checked = check_sql_among(conn, app, &used, &statement.sql, Brought(brought));
+            if let Err(problem) = checked.await {
                 wrong.push(format!("{}: {problem}", statement.place));
             }
         }
@@ -125,13 +119,18 @@ impl Check {
         target: &str,
         extra: &Map<String, Value>,
     ) {
+        let own: Vec<(String, Value)> = extra
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         for (key, value) in extra {
             let wrong = check_value(key, value);
             if !wrong.is_empty() {
                 self.wrong("form", format!("{key} of the pack: {}", wrong.join(" ")));
             }
             let found = statements(key, value);
-            self.statements(app, conn, "form", target, &found).await;
+            self.statements(app, conn, "form", target, (&found, &own))
+                .await;
         }
     }
 }

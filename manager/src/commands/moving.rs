@@ -53,6 +53,9 @@ pub(super) struct ImportConfig {
     /// Remove what this target has and the files do not.
     #[arg(long)]
     replace: bool,
+    /// Switch on what the files have and what is switched off here.
+    #[arg(long)]
+    switch_on: bool,
     /// Do it, rather than only say what would be done.
     #[arg(long)]
     apply: bool,
@@ -134,6 +137,7 @@ async fn import_config(app: &App, arguments: ImportConfig) -> anyhow::Result<()>
         name: arguments.name,
         target: arguments.target,
         replace: arguments.replace,
+        switch_on: arguments.switch_on,
     };
     let permit = Permit::<Edit>::for_command();
     let import = Import::read(&draft).map_err(explain)?;

@@ -382,6 +382,7 @@ async fn import_pack(app: &App, arguments: ImportPack) -> anyhow::Result<()> {
         name,
         target: arguments.target,
         replace: false,
+        switch_on: false,
     };
     let permit = Permit::<Edit>::for_command();
     let import = Import::read(&draft).map_err(explain)?;

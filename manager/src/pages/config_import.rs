@@ -37,7 +37,7 @@ async fn form_context(app: &App, draft: &ImportDraft, errors: FieldErrors) -> Re
         _ => "",
     };
     let form =
-        json!({"text": text, "name": draft.name, "target": draft.target, "replace": draft.replace});
+        json!({"text": text, "name": draft.name, "target": draft.target, "replace": draft.replace, "switch_on": draft.switch_on});
     Ok(json!({"form": form, "errors": errors, "all_tags": all_tags}))
 }
 
@@ -87,6 +87,7 @@ async fn read_upload(mut parts: Multipart) -> Result<ImportDraft> {
             "name" => draft.name = text,
             "target" => draft.target = text,
             "replace" => draft.replace = !text.is_empty(),
+            "switch_on" => draft.switch_on = !text.is_empty(),
             _ => {}
         }
     }
@@ -111,7 +112,7 @@ fn report_context(
     });
     let steps: Vec<Value> = report.steps.iter().map(shown).collect();
     let context = json!({
-        "upload": id, "target": import.target, "replace": import.replace, "steps": steps, "notes": report.notes, "counts": counts,
+        "upload": id, "target": import.target, "replace": import.replace, "switch_on": import.switch_on, "steps": steps, "notes": report.notes, "counts": counts,
         "digest": report.digest, "errors": errors,
     });
     saving.kept_in(context)

@@ -41,6 +41,7 @@ struct ImportDraftOnly {
     name: String,
     target: String,
     replace: bool,
+    switch_on: bool,
 }
 
 /// `POST /api/v1/config/import`
@@ -54,6 +55,7 @@ pub(crate) async fn import(
         name: wanted.draft.name,
         target: wanted.draft.target,
         replace: wanted.draft.replace,
+        switch_on: wanted.draft.switch_on,
     };
     let import = Import::read(&draft)?;
     let Some(digest) = wanted.digest else {

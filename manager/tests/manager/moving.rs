@@ -34,7 +34,7 @@ const FLEETCTL: &str = include_str!("../../../tests/fixtures/moving/fleetctl.yml
 const DOORMAN: &str = include_str!("../../../tests/fixtures/moving/doorman.sql");
 
 /// Uploads, and returns the page of the report.
-async fn shown(
+pub(super) async fn shown(
     browser: &mut Browser<'_>,
     fields: &[(&str, &str)],
     file: (&str, &str),
@@ -45,7 +45,7 @@ async fn shown(
     (answer.location, page)
 }
 
-fn digest(page: &Answer) -> String {
+pub(super) fn digest(page: &Answer) -> String {
     let (_, rest) = page
         .body
         .split_once("name=\"digest\" value=\"")
@@ -54,7 +54,7 @@ fn digest(page: &Answer) -> String {
 }
 
 /// Uploads and applies what was shown.
-async fn import(
+pub(super) async fn import(
     browser: &mut Browser<'_>,
     fields: &[(&str, &str)],
     file: (&str, &str),
@@ -308,7 +308,7 @@ async fn unsound_sql_comes_in_switched_off() {
 }
 
 /// Imports by REST; returns the steps that were taken.
-async fn rest_import(
+pub(super) async fn rest_import(
     world: &World,
     token: &str,
     target: &str,

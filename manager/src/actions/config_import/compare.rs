@@ -1,18 +1,19 @@
 //! From what is wanted and what there is to steps. Nothing is changed here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use ostiary_domain::node_config::section;
-use ostiary_store::decorators::{self, DecoratorRecord, DecoratorValues};
-use ostiary_store::file_paths::{self, FilePathRecord, FilePathValues};
-use ostiary_store::options::{self, OptionRecord, OptionValues};
-use ostiary_store::packs::{self, PackRecord, PackValues};
-use ostiary_store::queries::{self, QueryRecord, QueryValues};
-use ostiary_store::sections::{self, SectionRecord, SectionValues};
-use ostiary_store::{Conn, tags, takeovers};
+use ostiary_store::decorators::DecoratorValues;
+use ostiary_store::file_paths::FilePathValues;
+use ostiary_store::options::OptionValues;
+use ostiary_store::packs::PackValues;
+use ostiary_store::queries::{QueryRecord, QueryValues};
+use ostiary_store::sections::{SectionRecord, SectionValues};
+use ostiary_store::{Conn, takeovers};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::current::Current;
 use super::report::{Action, Note, Step, differences};
 use super::wanted::Wanted;
 use crate::error::Result;
@@ -35,34 +36,6 @@ pub(crate) enum Write {
     DeleteDecorator(Uuid),
     DeleteFilePath(Uuid),
     DeleteSection(Uuid),
-}
-
-/// What there is.
-#[derive(Debug)]
-pub(crate) struct Current {
-    packs: Vec<PackRecord>,
-    packed: HashMap<Uuid, Vec<QueryRecord>>,
-    queries: Vec<QueryRecord>,
-    options: Vec<OptionRecord>,
-    decorators: Vec<DecoratorRecord>,
-    file_paths: Vec<FilePathRecord>,
-    sections: Vec<SectionRecord>,
-    tags: Vec<String>,
-}
-
-impl Current {
-    pub(crate) async fn load(conn: &mut Conn) -> Result<Self> {
-        Ok(Self {
-            packs: packs::list(conn).await?,
-            packed: queries::list_packed(conn).await?,
-            queries: queries::list(conn, None).await?,
-            options: options::list(conn).await?,
-            decorators: decorators::list(conn).await?,
-            file_paths: file_paths::list(conn).await?,
-            sections: sections::list(conn).await?,
-            tags: tags::names(conn).await?,
-        })
-    }
 }
 
 /// Steps with what is to be written for them.
@@ -116,11 +89,15 @@ const PASSED_OVER: [&str; 5] = ["id", "pack_id", "built_in", "updated_at", "quer
 
 /// The steps from what there is to what is wanted. With `replace`, what this target has and the files do not is removed: of the packs
 /// that are named, their other queries; and if a file is a whole config, whatever else has exactly this target.
-pub(crate) async fn compare(conn: &mut Conn, wanted: &Wanted, replace: bool) -> Result<Steps> {
-    let current = Current::load(conn).await?;
+pub(crate) async fn compare(
+    conn: &mut Conn,
+    current: &Current,
+    wanted: &Wanted,
+    replace: bool,
+) -> Result<Steps> {
     let mut comparison = Comparison {
         wanted,
-        current: &current,
+        current,
         out: Steps::default(),
     };
     comparison.tags(conn).await?;
@@ -142,6 +119,19 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn removes(&self, replace: bool, target: &str) -> bool {
         replace && self.wanted.is_whole && target.trim() == self.wanted.target.trim()
+    }
+
+    /// What somebody has switched off here stays off, unless the import is to switch things on; that is said.
+    fn keep_off(&mut self, enabled: &mut bool, known: bool, name: &str) {
+        if !*enabled || known || self.wanted.switch_on {
+            return;
+        }
+        *enabled = false;
+        self.out.notes.push(Note {
+            kind: "info",
+            place: name.to_owned(),
+            text: "It is switched off here and stays so. Choose to switch things on if nodes shall get it.".to_owned(),
+        });
     }
 
     async fn tags(&mut self, conn: &mut Conn) -> Result<()> {
@@ -210,9 +200,7 @@ impl Comparison<'_> {
                 continue;
             }
             if let Some(known) = known {
-                keep(&mut values.target, &known.target);
-                keep(&mut values.description, &known.description);
-                values.enabled &= known.enabled;
+                self.keep_off(&mut values.enabled, known.enabled, &name);
             }
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let write = Write::Pack(known.map(|known| known.id), values);
@@ -246,16 +234,13 @@ impl Comparison<'_> {
     fn query(&mut self, pack: Option<&str>, query: &QueryValues, known: &[QueryRecord]) {
         let mut values = query.clone();
         let known = known.iter().find(|known| known.name == values.name);
-        if let Some(known) = known {
-            keep(&mut values.target, &known.target);
-            keep(&mut values.description, &known.description);
-            keep(&mut values.value, &known.value);
-            values.enabled &= known.enabled;
-        }
         let name = match pack {
             Some(pack) => format!("{pack}/{}", values.name),
             None => values.name.clone(),
         };
+        if let Some(known) = known {
+            self.keep_off(&mut values.enabled, known.enabled, &name);
+        }
         let (new, old) = (json!(values), known.map(|known| json!(known)));
         let write = Write::Query(
             known.map(|known| known.id),
@@ -328,7 +313,7 @@ impl Comparison<'_> {
             match known {
                 Some(known) => {
                     values.name.clone_from(&known.values.name);
-                    values.enabled &= known.values.enabled;
+                    self.keep_off(&mut values.enabled, known.values.enabled, &values.name);
                 }
                 None => {
                     values.name = (1..)
@@ -364,8 +349,7 @@ impl Comparison<'_> {
             let known = (self.current.file_paths.iter())
                 .find(|known| known.values.category == values.category);
             if let Some(known) = known {
-                keep(&mut values.target, &known.values.target);
-                values.enabled &= known.values.enabled;
+                self.keep_off(&mut values.enabled, known.values.enabled, &values.category);
             }
             let (new, old) = (json!(values), known.map(|known| json!(known)));
             let (name, id) = (values.category.clone(), known.map(|known| known.id));
@@ -427,7 +411,7 @@ impl Comparison<'_> {
                     values.name.clone_from(&known.values.name);
                     values.description.clone_from(&known.values.description);
                     values.priority = known.values.priority;
-                    values.enabled &= known.values.enabled;
+                    self.keep_off(&mut values.enabled, known.values.enabled, &values.key);
                 }
                 None => {
                     let of_key = (self.current.sections.iter())
@@ -460,13 +444,6 @@ impl Comparison<'_> {
                     .remove("section", name, &json!(gone), Write::DeleteSection(gone.id));
             }
         }
-    }
-}
-
-/// What a file does not say stays as it is.
-fn keep(wanted: &mut String, known: &str) {
-    if wanted.is_empty() {
-        known.clone_into(wanted);
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::compare::{Steps, compare};
+use super::current::Current;
 use super::report::Report;
 use super::wanted::Wanted;
 use super::{carry_out, sql};
@@ -46,6 +47,8 @@ pub struct ImportDraft {
     pub target: String,
     /// Remove what this target has and the files do not.
     pub replace: bool,
+    /// Switch on what the files have and what is switched off here.
+    pub switch_on: bool,
 }
 
 /// Files that were read.
@@ -56,6 +59,9 @@ pub struct Import {
     pub target: String,
     /// Remove what this target has and the files do not.
     pub replace: bool,
+    /// Switch on what the files have and what is switched off here.
+    #[serde(default)]
+    pub switch_on: bool,
 }
 
 impl Import {
@@ -115,11 +121,13 @@ impl Import {
             files,
             target,
             replace: draft.replace,
+            switch_on: draft.switch_on,
         })
     }
 
     fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::for_target(&self.target);
+        wanted.switch_on = self.switch_on;
         for (name, file) in &self.files {
             let name = if name.is_empty() { "the text" } else { name };
             wanted.add(name, file.clone());
@@ -141,11 +149,13 @@ impl Import {
     /// What is to be done as things stand.
     async fn steps(&self, app: &App, conn: &mut Conn) -> Result<(Report, Steps)> {
         let mut wanted = self.wanted();
+        let current = Current::load(conn).await?;
+        current.complete(&mut wanted);
         sql::check(app, conn, &mut wanted).await;
-        let mut steps = compare(conn, &wanted, self.replace).await?;
+        let mut steps = compare(conn, &current, &wanted, self.replace).await?;
         let mut notes = wanted.notes;
         notes.append(&mut steps.notes);
-        let scope = format!("{}\n{}", self.target, self.replace);
+        let scope = format!("{}\n{}\n{}", self.target, self.replace, self.switch_on);
         let report = Report::new(std::mem::take(&mut steps.steps), notes, &scope);
         Ok((report, steps))
     }

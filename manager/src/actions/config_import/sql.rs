@@ -1,14 +1,15 @@
 //! All SQL of an import passes the check that every SQL passes. What does not pass comes in switched off, so that it can be mended here
 //! and reaches no node meanwhile.
 
-use ostiary_domain::node_config::section::{StatementKind, statements};
+use ostiary_domain::node_config::section::statements;
 use ostiary_domain::node_config::section_check::{check_key, check_value};
+use ostiary_domain::table_denial::AUTO_TABLES;
 use ostiary_store::Conn;
 use serde_json::Value;
 
 use super::report::Note;
 use super::wanted::Wanted;
-use crate::actions::sql_check::{SqlKind, SqlUse, check_sql};
+use crate::actions::sql_check::{Brought, SqlKind, SqlUse, check_sql_among};
 use crate::state::App;
 
 /// Switches off what has unsound SQL, and says so.
@@ -17,7 +18,9 @@ pub(crate) async fn check(app: &App, conn: &mut Conn, wanted: &mut Wanted) {
         app,
         conn,
         notes: Vec::new(),
+        brought: Vec::new(),
     };
+    checking.bring(wanted).await;
     for pack in &mut wanted.packs {
         let (name, target) = (pack.values.name.clone(), pack.values.target.clone());
         for sql in pack.values.discovery.clone() {
@@ -99,11 +102,45 @@ struct Checking<'a> {
     app: &'a App,
     conn: &'a mut Conn,
     notes: Vec<Note>,
+    /// What is sound and makes tables or views that other SQL of the import may read.
+    brought: Vec<(String, Value)>,
 }
 
 impl Checking<'_> {
+    /// Finds what makes tables and views and is sound, whatever the order: a view may read another one, or an automatic table.
+    async fn bring(&mut self, wanted: &Wanted) {
+        let of_sections = (wanted.sections.iter())
+            .filter(|section| check_key(&section.key).is_none())
+            .map(|section| (&section.key, &section.value, &section.target));
+        let of_packs = wanted.packs.iter().flat_map(|pack| {
+            let members = pack.values.extra.as_object().into_iter().flatten();
+            members.map(|(key, value)| (key, value, &pack.values.target))
+        });
+        let makes_something = |key: &str| matches!(key, AUTO_TABLES | "views");
+        let mut left: Vec<(&String, &Value, &String)> = of_sections
+            .chain(of_packs)
+            .filter(|(key, _, _)| makes_something(key))
+            .collect();
+        loop {
+            let before = left.len();
+            let mut unsound = Vec::new();
+            for (key, value, target) in left {
+                self.brought.push((key.clone(), value.clone()));
+                if self.flaws(key, value, target).await.is_empty() {
+                    continue;
+                }
+                self.brought.pop();
+                unsound.push((key, value, target));
+            }
+            left = unsound;
+            if left.is_empty() || left.len() == before {
+                return;
+            }
+        }
+    }
+
     async fn is_sound(&mut self, place: &str, used: &SqlUse<'_>, sql: &str) -> bool {
-        match check_sql(self.conn, self.app, used, sql).await {
+        match check_sql_among(self.conn, self.app, used, sql, Brought(&self.brought)).await {
             Ok(()) => true,
             Err(problem) => {
                 self.note(place, &problem.to_string());
@@ -122,25 +159,35 @@ impl Checking<'_> {
 
     /// The shape of free JSON, and the statements in it.
     async fn are_sound(&mut self, place: &str, key: &str, value: &Value, target: &str) -> bool {
-        let mut sound = true;
-        for sentence in check_value(key, value) {
-            self.note(place, &sentence);
-            sound = false;
-        }
-        for statement in statements(key, value) {
-            let used = SqlUse {
-                what: match statement.kind {
-                    StatementKind::View => SqlKind::View,
-                    StatementKind::AutoTable => SqlKind::AutoTable,
-                    StatementKind::FilePathQuery => SqlKind::FilePathQuery,
-                    StatementKind::Decorator => SqlKind::Decorator,
-                },
-                platform: &statement.platform,
-                target,
+        let flaws = self.flaws(key, value, target).await;
+        for (own, sentence) in &flaws {
+            let place = match own.as_str() {
+                "" => place.to_owned(),
+                own => format!("{place}, {own}"),
             };
-            let place = format!("{place}, {}", statement.place);
-            sound &= self.is_sound(&place, &used, &statement.sql).await;
+            self.note(&place, sentence);
         }
-        sound
+        flaws.is_empty()
+    }
+
+    /// What is wrong with free JSON, each with its place in it. Its own views and tables are known to its SQL.
+    async fn flaws(&mut self, key: &str, value: &Value, target: &str) -> Vec<(String, String)> {
+        let shape = check_value(key, value).into_iter();
+        let mut flaws: Vec<(String, String)> =
+            shape.map(|sentence| (String::new(), sentence)).collect();
+        for statement in statements(key, value) {
+            let used = SqlUse::of_statement(&statement, target);
+            let checked = check_sql_among(
+                self.conn,
+                self.app,
+                &used,
+                &statement.sql,
+                Brought(&self.brought),
+            );
+            if let Err(problem) = checked.await {
+                flaws.push((statement.place.clone(), problem.to_string()));
+            }
+        }
+        flaws
     }
 }

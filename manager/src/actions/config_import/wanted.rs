@@ -39,6 +39,8 @@ pub(crate) struct Wanted {
     pub(crate) notes: Vec<Note>,
     /// Is one of the files a whole config, rather than a pack?
     pub(crate) is_whole: bool,
+    /// Is what was switched off here to be switched on?
+    pub(crate) switch_on: bool,
 }
 
 impl Wanted {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ostiary_domain::node::NodeFacts;
+use ostiary_domain::node_config::section::{Statement, StatementKind};
 use ostiary_domain::table_denial::{AUTO_TABLES, TableDenial, may_reach, platforms_of};
 use ostiary_domain::target::Target;
 use ostiary_sql_check::{Checked, Platforms, Problem, Question};
 use ostiary_store::{Conn, node_lists, table_denials};
 use uuid::Uuid;
 
+use super::knowledge::Brought;
 use crate::actions::validate::Check;
 use crate::state::App;
 
@@ -41,6 +43,22 @@ pub(crate) struct SqlUse<'a> {
     pub(crate) platform: &'a str,
     /// Which nodes get it: a tag expression, empty for every node.
     pub(crate) target: &'a str,
+}
+
+impl<'a> SqlUse<'a> {
+    /// The use of a statement inside free JSON of a config.
+    pub(crate) fn of_statement(statement: &'a Statement, target: &'a str) -> Self {
+        Self {
+            what: match statement.kind {
+                StatementKind::View => SqlKind::View,
+                StatementKind::AutoTable => SqlKind::AutoTable,
+                StatementKind::FilePathQuery => SqlKind::FilePathQuery,
+                StatementKind::Decorator => SqlKind::Decorator,
+            },
+            platform: &statement.platform,
+            target,
+        }
+    }
 }
 
 /// Where in the SQL something is wrong, counted from 1; `column` in characters.
@@ -131,8 +149,25 @@ pub(crate) async fn check_sql(
     used: &SqlUse<'_>,
     sql: &str,
 ) -> Result<(), SqlProblem> {
-    let looked = look(conn, app, used, sql).await?;
-    table_denials::note_sql(conn, sql, &looked.tables, app.now()).await?;
+    check_sql_among(conn, app, used, sql, Brought::default()).await
+}
+
+/// As [`check_sql`], of SQL that may also read the tables and views which come with it.
+///
+/// # Errors
+/// What is wrong.
+pub(crate) async fn check_sql_among(
+    conn: &mut Conn,
+    app: &App,
+    used: &SqlUse<'_>,
+    sql: &str,
+    brought: Brought<'_>,
+) -> Result<(), SqlProblem> {
+    let looked = look_among(conn, app, used, sql, brought).await?;
+    // An automatic table runs its SQL on a file of the node: it says nothing about the same text as a query.
+    if used.what != SqlKind::AutoTable {
+        table_denials::note_sql(conn, sql, &Ok(looked.tables), app.now()).await?;
+    }
     Ok(())
 }
 
@@ -146,6 +181,16 @@ pub(crate) async fn look(
     used: &SqlUse<'_>,
     sql: &str,
 ) -> Result<Looked, SqlProblem> {
+    look_among(conn, app, used, sql, Brought::default()).await
+}
+
+async fn look_among(
+    conn: &mut Conn,
+    app: &App,
+    used: &SqlUse<'_>,
+    sql: &str,
+    brought: Brought<'_>,
+) -> Result<Looked, SqlProblem> {
     // A target that cannot be read is said at its own field; here it means every node.
     let target = Target::parse(used.target).unwrap_or(Target::All);
     let written = Platforms::of_condition(used.platform);
@@ -154,6 +199,7 @@ pub(crate) async fn look(
         platforms: if reached.is_empty() { written } else { reached },
         target: Some(target),
         nodes: &[],
+        brought,
     };
     whom.look(conn, app, used.what, sql).await
 }
@@ -191,6 +237,7 @@ pub(crate) async fn look_for_nodes(
         },
         target,
         nodes,
+        brought: Brought::default(),
     };
     whom.look(conn, app, what, sql).await
 }
@@ -206,6 +253,7 @@ struct Whom<'a> {
     platforms: Platforms,
     target: Option<Target>,
     nodes: &'a [Uuid],
+    brought: Brought<'a>,
 }
 
 impl Whom<'_> {
@@ -278,6 +326,7 @@ impl Whom<'_> {
                 platforms,
                 target: None,
                 nodes: &[],
+                brought: self.brought,
             };
             let prepared = one.prepare(conn, app, SqlKind::Discovery, sql, BTreeMap::new());
             if prepared.await.is_ok() {
@@ -310,7 +359,7 @@ impl Whom<'_> {
         sql: &str,
         denied: BTreeMap<String, String>,
     ) -> Result<Checked, SqlProblem> {
-        let checker = app.sql_checkers.load(conn).await?;
+        let checker = app.sql_checkers.load(conn, self.brought).await?;
         let (platforms, sql) = (self.platforms, sql.to_owned());
         // Strange SQL may take SQLite a second.
         let checked = tokio::task::spawn_blocking(move || {

@@ -3,9 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ostiary_domain::table_denial::AUTO_TABLES;
-use ostiary_sql_check::{Checker, Column, Extras, Platforms, Table, View};
+use ostiary_sql_check::{Checker, Column, Extras, Odd, Platforms, Table, View};
 use ostiary_store::{Conn, packs, sections, table_denials};
 use serde_json::{Map, Value};
+
+/// What makes tables or views and comes with what is checked, but is not stored yet: values by their top-level keys of a config.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Brought<'a>(pub(crate) &'a [(String, Value)]);
 
 /// The checker of what is known at present. Its databases are kept as long as that does not change.
 #[derive(Debug, Default)]
@@ -18,8 +22,12 @@ impl SqlCheckers {
     ///
     /// # Errors
     /// Postgres failed.
-    pub(super) async fn load(&self, conn: &mut Conn) -> ostiary_store::Result<Arc<Checker>> {
-        let extras = extras(conn).await?;
+    pub(super) async fn load(
+        &self,
+        conn: &mut Conn,
+        brought: Brought<'_>,
+    ) -> ostiary_store::Result<Arc<Checker>> {
+        let extras = extras(conn, brought).await?;
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         match &*present {
             Some(checker) if *checker.extras() == extras => Ok(Arc::clone(checker)),
@@ -28,7 +36,18 @@ impl SqlCheckers {
     }
 }
 
-async fn extras(conn: &mut Conn) -> ostiary_store::Result<Extras> {
+/// Tables and views of which the check knows no more than the name, since SQLite cannot make them: SQL that reads them is refused.
+///
+/// # Errors
+/// Postgres failed.
+pub(crate) async fn odd_tables(
+    checkers: &SqlCheckers,
+    conn: &mut Conn,
+) -> ostiary_store::Result<Vec<Odd>> {
+    Ok(checkers.load(conn, Brought::default()).await?.odd())
+}
+
+async fn extras(conn: &mut Conn, brought: Brought<'_>) -> ostiary_store::Result<Extras> {
     let mut extras = Extras::default();
     for table in table_denials::list_known(conn).await? {
         extras.tables.push(Table {
@@ -44,7 +63,9 @@ async fn extras(conn: &mut Conn) -> ostiary_store::Result<Extras> {
                 .collect(),
         });
     }
-    for section in sections::list(conn).await? {
+    // What is switched off is on no node. Those of packs stay: their own queries are written while the pack is still off.
+    let sections = sections::list(conn).await?.into_iter();
+    for section in sections.filter(|section| section.values.enabled) {
         add(&mut extras, &section.values.key, &section.values.value);
     }
     for pack in packs::list(conn).await? {
@@ -53,6 +74,14 @@ async fn extras(conn: &mut Conn) -> ostiary_store::Result<Extras> {
                 add(&mut extras, key, value);
             }
         }
+    }
+    for (key, value) in brought.0 {
+        // Of a view there is one: that which comes.
+        if let (Value::Object(entries), "views") = (value, key.as_str()) {
+            let comes = |name: &str| entries.keys().any(|own| own.eq_ignore_ascii_case(name));
+            extras.views.retain(|view| !comes(&view.name));
+        }
+        add(&mut extras, key, value);
     }
     Ok(merged(extras))
 }
@@ -79,7 +108,8 @@ fn auto_table(name: &str, entry: &Map<String, Value>) -> Table {
     let columns = entry.get("columns").and_then(Value::as_array);
     let columns = columns.into_iter().flatten().filter_map(Value::as_str);
     let mut columns: Vec<Column> = columns.map(shown).collect();
-    if columns.iter().all(|column| column.name != "path") {
+    let is_path = |column: &Column| column.name.eq_ignore_ascii_case("path");
+    if !columns.iter().any(is_path) {
         columns.push(shown("path"));
     }
     let platform = entry.get("platform").and_then(Value::as_str);
@@ -106,7 +136,8 @@ fn merged(extras: Extras) -> Extras {
             Some(known) => {
                 known.platforms = known.platforms.or(table.platforms);
                 for column in table.columns {
-                    if !known.columns.iter().any(|own| own.name == column.name) {
+                    let is_known = |own: &Column| own.name.eq_ignore_ascii_case(&column.name);
+                    if !known.columns.iter().any(is_known) {
                         known.columns.push(column);
                     }
                 }

@@ -3,8 +3,11 @@
 //! **Invariant:** nothing is ever run. How SQL is read is decided by the crate `ostiary_sql_check`, whom it may reach by
 //! `domain::table_denial`; what a form does with the answer is decided by the form's action.
 
+mod all;
 mod check;
 mod knowledge;
 
-pub(crate) use check::{Looked, SqlKind, SqlUse, check_sql, look, look_for_nodes};
+pub use all::{LookedAtAll, look_at_all};
+pub(crate) use check::{Looked, SqlKind, SqlUse, check_sql, check_sql_among, look, look_for_nodes};
+pub(crate) use knowledge::{Brought, odd_tables};
 pub use knowledge::SqlCheckers;

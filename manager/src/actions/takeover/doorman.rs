@@ -23,7 +23,8 @@ use super::nodes::{Arrivals, Coming, carry_out, decide};
 use crate::actions::audit::Change;
 use crate::actions::config_change::{ConfigChange, Saving};
 use crate::actions::config_import::{
-    Action, Report, Step, Steps, Wanted, carry_out as carry_out_config, check_sql_of, compare,
+    Action, Current, Report, Step, Steps, Wanted, carry_out as carry_out_config, check_sql_of,
+    compare,
 };
 use crate::auth::{Admin, Permit};
 use crate::error::{Error, Result};
@@ -122,8 +123,10 @@ impl DoormanImport {
 
     async fn plan(&self, app: &App, conn: &mut Conn) -> Result<(Report, Plan)> {
         let mut wanted = self.wanted.clone();
+        let current = Current::load(conn).await?;
+        current.complete(&mut wanted);
         check_sql_of(app, conn, &mut wanted).await;
-        let mut steps = compare(conn, &wanted, false).await?;
+        let mut steps = compare(conn, &current, &wanted, false).await?;
         let mut arrivals = decide(conn, self.nodes.clone()).await?;
         let rules = doorman_rules::plan(conn, &self.rules).await?;
         let new_users = self.new_users(conn).await?;
