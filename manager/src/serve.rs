@@ -11,12 +11,16 @@ use ostiary_boot::{metrics, tls};
 use ostiary_store::{Db, sessions};
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::look_at_all;
 use crate::settings::Settings;
 use crate::state::App;
 use crate::{assets, certificates, router};
 
 /// How often ended sessions are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// How long it is waited for a database that does not answer, before all SQL is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often a renewed certificate is looked for.
 const WATCH_EVERY: Duration = Duration::from_secs(60);
@@ -33,6 +37,7 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     tracing::info!(listen = %listener.address()?, tls = settings.manager.has_tls(), "the manager listens");
     let app = App::new(db, settings, Arc::new(SystemClock));
     let pruning = tokio::spawn(prune(app.clone()));
+    let looking = tokio::spawn(look_at_sql(app.clone()));
     let telling = tokio::spawn(certificates::tell(app.clone(), shown, shutdown.clone()));
     http::serve(
         listener,
@@ -42,6 +47,7 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::R
     )
     .await;
     pruning.abort();
+    looking.abort();
     telling.abort();
     app.db.close().await;
     Ok(())
@@ -65,6 +71,27 @@ async fn listen(
     let shown = certificate.shown();
     tokio::spawn(certificate.watch(WATCH_EVERY, shutdown.clone()));
     Ok((Listener::tls(options.listen, config).await?, Some(shown)))
+}
+
+/// Looks at all SQL once: this release may know other tables than that which looked before.
+async fn look_at_sql(app: App) {
+    let mut ticks = tokio::time::interval(LOOK_AGAIN);
+    loop {
+        ticks.tick().await;
+        let looked = async {
+            let mut tx = app.db.begin().await?;
+            let looked = look_at_all(&app.sql_checkers, &mut tx, app.now()).await?;
+            Db::commit(tx).await?;
+            ostiary_store::Result::Ok(looked)
+        };
+        match looked.await {
+            Ok(looked) => {
+                tracing::info!(?looked, "all SQL was looked at");
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "SQL could not be looked at yet"),
+        }
+    }
 }
 
 /// Forgets ended sessions now and then.

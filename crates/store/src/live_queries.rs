@@ -340,3 +340,51 @@ pub async fn list_of_node(
         [row.live_query_id.to_string()]
     }))
 }
+
+/// A live query that is handed out.
+#[derive(Debug, Clone)]
+pub struct OpenSql {
+    /// Which.
+    pub id: LiveQueryId,
+    /// Its SQL, and that of its discovery.
+    pub sql: Vec<String>,
+    /// The tables that it is known to read.
+    pub tables: Vec<String>,
+}
+
+/// The SQL of all live queries that are handed out.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_open_sql(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<OpenSql>> {
+    let rows = sqlx::query!(
+        "SELECT id, sql, discovery, tables FROM live_queries WHERE cancelled_at IS NULL AND expires_at > $1",
+        now
+    )
+    .fetch_all(conn)
+    .await?;
+    let open = rows.into_iter().map(|row| OpenSql {
+        id: LiveQueryId(row.id),
+        sql: [row.sql, row.discovery]
+            .into_iter()
+            .filter(|sql| !sql.is_empty())
+            .collect(),
+        tables: row.tables,
+    });
+    Ok(open.collect())
+}
+
+/// Notes which tables a live query reads.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn set_tables(conn: &mut Conn, id: LiveQueryId, tables: &[String]) -> Result<()> {
+    sqlx::query!(
+        "UPDATE live_queries SET tables = $2 WHERE id = $1",
+        id.0,
+        tables
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

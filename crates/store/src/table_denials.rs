@@ -1,5 +1,7 @@
 //! Tables that some nodes are never asked, and which tables the SQL of configs reads.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::TableDenialId;
 use ostiary_domain::node_config::{Parts, TablesOfSql};
@@ -108,6 +110,9 @@ pub async fn delete(conn: &mut Conn, id: TableDenialId) -> Result<()> {
     Ok(())
 }
 
+/// What a look at a piece of SQL found out: the tables that it reads, or a sentence why nobody can say.
+pub type SqlReads = std::result::Result<Vec<String>, String>;
+
 /// Remembers which tables a piece of SQL reads.
 ///
 /// # Errors
@@ -115,17 +120,23 @@ pub async fn delete(conn: &mut Conn, id: TableDenialId) -> Result<()> {
 pub async fn note_sql(
     conn: &mut Conn,
     sql: &str,
-    tables: &[String],
+    reads: &SqlReads,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    let (tables, problem) = match reads {
+        Ok(tables) => (tables.as_slice(), ""),
+        Err(problem) => (&[][..], problem.as_str()),
+    };
     sqlx::query!(
         r#"
-        INSERT INTO checked_sql (sql_sha256, tables, checked_at) VALUES (sha256(convert_to($1, 'UTF8')), $2, $3)
-        ON CONFLICT ON CONSTRAINT checked_sql_pkey DO UPDATE SET tables = excluded.tables, checked_at = excluded.checked_at
-        WHERE checked_sql.tables <> excluded.tables
+        INSERT INTO checked_sql (sql_sha256, tables, problem, checked_at) VALUES (sha256(convert_to($1, 'UTF8')), $2, $3, $4)
+        ON CONFLICT ON CONSTRAINT checked_sql_pkey DO UPDATE
+            SET tables = excluded.tables, problem = excluded.problem, checked_at = excluded.checked_at
+        WHERE checked_sql.tables <> excluded.tables OR checked_sql.problem <> excluded.problem
         "#,
         sql,
         tables,
+        problem,
         now
     )
     .execute(conn)
@@ -133,21 +144,69 @@ pub async fn note_sql(
     Ok(())
 }
 
-/// Which tables these pieces of SQL read, of those that were checked.
+/// What was found out about these pieces of SQL, of those that were looked at.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn tables_of(conn: &mut Conn, sql: &[String]) -> Result<TablesOfSql> {
+pub async fn reads_of(conn: &mut Conn, sql: &[String]) -> Result<BTreeMap<String, SqlReads>> {
     let rows = sqlx::query!(
         r#"
-        SELECT q.sql AS "sql!", c.tables
+        SELECT q.sql AS "sql!", c.tables, c.problem
         FROM unnest($1::text[]) AS q (sql) JOIN checked_sql c ON c.sql_sha256 = sha256(convert_to(q.sql, 'UTF8'))
         "#,
         sql
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.sql, row.tables)).collect())
+    let reads = rows.into_iter().map(|row| {
+        let reads = if row.problem.is_empty() {
+            Ok(row.tables)
+        } else {
+            Err(row.problem)
+        };
+        (row.sql, reads)
+    });
+    Ok(reads.collect())
+}
+
+/// Which tables these pieces of SQL read, of those of which that is known.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn tables_of(conn: &mut Conn, sql: &[String]) -> Result<TablesOfSql> {
+    let reads = reads_of(conn, sql).await?.into_iter();
+    Ok(reads
+        .filter_map(|(sql, reads)| Some((sql, reads.ok()?)))
+        .collect())
+}
+
+/// Lets what is assembled for nodes be made anew, because something else is known of its SQL.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn announce(conn: &mut Conn) -> Result<()> {
+    sqlx::query!("SELECT announce_checked_sql()")
+        .fetch_one(conn)
+        .await?;
+    Ok(())
+}
+
+/// Forgets SQL that was looked at before `before` and is not among `kept`. Gives how many.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn forget_sql(conn: &mut Conn, kept: &[String], before: DateTime<Utc>) -> Result<u64> {
+    let gone = sqlx::query!(
+        r#"
+        DELETE FROM checked_sql WHERE checked_at < $2
+            AND sql_sha256 NOT IN (SELECT sha256(convert_to(q.sql, 'UTF8')) FROM unnest($1::text[]) AS q (sql))
+        "#,
+        kept,
+        before
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
 }
 
 /// The parts, less what nodes may not be asked: what configs for nodes are to be made of.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::audit::{Change, record};
 use super::resync::bump_schedule_epoch;
+use super::sql_check::look_at_all;
 use crate::auth::{Admin, Permit};
 use crate::error::Result;
 use crate::state::App;
@@ -57,6 +58,7 @@ pub async fn settle_restore(
     let settled = backups::settle(&mut tx, now).await?;
     let schedule_epoch = bump_schedule_epoch(&mut tx, "", now).await?;
     backups::insert_restore(&mut tx, new_id(), now, backup_made_at, schedule_epoch).await?;
+    look_at_all(&app.sql_checkers, &mut tx, now).await?;
     let after = json!({
         "backup_made_at": backup_made_at, "schedule_epoch": schedule_epoch, "stale_sets": settled.stale_sets,
         "live_queries_cancelled": settled.live_queries,

@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::audit::{Change, record};
-use super::sql_check::{Looked, SqlKind, look_for_nodes};
+use super::sql_check::{Looked, SqlKind, look_at_all, look_for_nodes};
 use super::validate::{Check, words};
 use crate::auth::{Permit, RunLiveQuery};
 use crate::error::{Error, Result};
@@ -264,6 +264,7 @@ pub async fn learn_tables(
             }
         }
     }
+    look_at_all(&app.sql_checkers, &mut tx, app.now()).await?;
     let change = Change {
         action: "live_queries.learn_tables",
         kind: "live_query",
@@ -300,11 +301,13 @@ fn reported_tables(rows: &str) -> BTreeMap<String, Vec<KnownColumn>> {
             continue;
         };
         let name = row.table_name.to_lowercase();
-        if !is_name(&name) || !is_name(&row.column_name) || is_shipped(&name) {
+        let is_own = name.starts_with("sqlite_") || is_shipped(&name);
+        if !is_name(&name) || !is_name(&row.column_name) || is_own {
             continue;
         }
         let columns = tables.entry(name).or_default();
-        if columns.len() < MAX_COLUMNS {
+        let is_known = |known: &KnownColumn| known.name.eq_ignore_ascii_case(&row.column_name);
+        if columns.len() < MAX_COLUMNS && !columns.iter().any(is_known) {
             columns.push(KnownColumn {
                 name: row.column_name,
                 hidden: row.hidden != "0" && !row.hidden.is_empty(),
@@ -347,6 +350,8 @@ mod tests {
             {"table_name":"processes","column_name":"pid","hidden":"0"},
             {"table_name":"Kolide_Thing","column_name":"a","hidden":"0"},
             {"table_name":"Kolide_Thing","column_name":"b","hidden":"1"},
+            {"table_name":"Kolide_Thing","column_name":"B","hidden":"0"},
+            {"table_name":"sqlite_own","column_name":"a","hidden":"0"},
             {"table_name":"x\"; DROP","column_name":"a","hidden":"0"},
             {"table_name":"y","column_name":"<b>","hidden":"0"},
             {"table_name":5}, 7

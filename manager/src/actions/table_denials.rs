@@ -1,17 +1,18 @@
 //! Denials of tables: what nodes of a target are never asked.
 
+use std::collections::BTreeMap;
+
 use ostiary_domain::ids::TableDenialId;
 use ostiary_domain::node::NodeFacts;
-use ostiary_domain::node_config::{Parts, TablesOfSql};
+use ostiary_domain::node_config::{Kept, SqlPlace, TablesOfSql};
 use ostiary_domain::table_denial::{AUTO_TABLES, TableDenial};
-use ostiary_domain::target::TargetText;
-use ostiary_store::table_denials::{self, DenialRecord};
+use ostiary_store::table_denials::{self, DenialRecord, SqlReads};
 use ostiary_store::{Conn, Db, config_parts};
 use serde::Serialize;
 use serde_json::json;
 
 use super::audit::{Change, record};
-use super::sql_check::{SqlKind, SqlUse, check_sql};
+use super::sql_check::look_at_all;
 use super::validate::{Check, taken, words};
 use crate::auth::{Admin, Permit};
 use crate::error::{Error, Result};
@@ -87,7 +88,7 @@ pub async fn create(
     let mut tx = app.db.begin().await?;
     let values = validate(&mut tx, draft).await?;
     let id = TableDenialId(ostiary_boot::clock::new_id());
-    look_at_all_sql(app, &mut tx).await?;
+    look_at_all(&app.sql_checkers, &mut tx, app.now()).await?;
     taken(
         table_denials::insert(&mut tx, id, &values, app.now()).await,
         "table_denials_target_key",
@@ -122,7 +123,7 @@ pub async fn update(
         .await?
         .ok_or(Error::NotFound)?;
     let values = validate(&mut tx, draft).await?;
-    look_at_all_sql(app, &mut tx).await?;
+    look_at_all(&app.sql_checkers, &mut tx, app.now()).await?;
     taken(
         table_denials::update(&mut tx, id, &values, app.now()).await,
         "table_denials_target_key",
@@ -179,33 +180,14 @@ pub fn name_of(denial: &TableDenial) -> &str {
     }
 }
 
-/// Finds out which tables the SQL of configs reads that was saved before there was a check. Whether it may be used is not asked: it
-/// is there.
-async fn look_at_all_sql(app: &App, conn: &mut Conn) -> Result<()> {
-    let all = config_parts::load(conn).await?.sql();
-    let known = table_denials::tables_of(conn, &all).await?;
-    for sql in all.iter().filter(|sql| !known.contains_key(*sql)) {
-        let used = SqlUse {
-            what: SqlKind::Query,
-            platform: "",
-            target: "none",
-        };
-        // What does not fit osquery fails on nodes as well, and reads nothing there.
-        if let Err(problem) = check_sql(conn, app, &used, sql).await {
-            tracing::info!(%problem, "SQL of the configs does not fit osquery");
-        }
-    }
-    Ok(())
-}
-
 /// What a denial keeps from nodes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Withheld {
     /// The name of the query, pack and query, or decorator.
     pub name: String,
-    /// The denied tables that it reads.
+    /// The denied tables that it reads; empty when that cannot be found out.
     pub tables: Vec<String>,
-    /// Why.
+    /// Why, as the end of a sentence or a whole one.
     pub reason: String,
 }
 
@@ -215,8 +197,8 @@ pub struct Withheld {
 /// Postgres failed.
 pub async fn withheld(conn: &mut Conn, denial: &TableDenial) -> Result<Vec<Withheld>> {
     let parts = config_parts::load(conn).await?;
-    let tables = table_denials::tables_of(conn, &parts.sql()).await?;
-    Ok(kept_by(denial, &named_sql(&parts, None), &tables))
+    let reads = table_denials::reads_of(conn, &parts.sql()).await?;
+    Ok(kept_by(denial, &parts.sql_places(), &reads))
 }
 
 /// What a node's config would hold, and does not, since the node may not be asked it.
@@ -235,56 +217,43 @@ pub async fn kept_from(conn: &mut Conn, node: &NodeFacts) -> Result<Vec<Withheld
         return Ok(Vec::new());
     }
     let parts = config_parts::load(conn).await?;
-    let tables = table_denials::tables_of(conn, &parts.sql()).await?;
-    let named = named_sql(&parts, Some(node));
+    let reads = table_denials::reads_of(conn, &parts.sql()).await?;
+    let mut places = parts.sql_places();
+    places.retain(|place| place.target.matches(node));
     Ok(denials
         .iter()
-        .flat_map(|denial| kept_by(denial, &named, &tables))
+        .flat_map(|denial| kept_by(denial, &places, &reads))
         .collect())
 }
 
-fn kept_by(denial: &TableDenial, named: &[(String, &str)], tables: &TablesOfSql) -> Vec<Withheld> {
-    let kept = named.iter().filter_map(|(name, sql)| {
-        let read = tables.get(*sql).map(Vec::as_slice).unwrap_or_default();
-        let denied = read.iter().filter(|table| denial.tables.contains(table));
-        let denied: Vec<String> = denied.cloned().collect();
-        (!denied.is_empty()).then(|| Withheld {
-            name: name.clone(),
-            tables: denied,
-            reason: denial.reason.clone(),
+fn kept_by(
+    denial: &TableDenial,
+    places: &[SqlPlace<'_>],
+    reads: &BTreeMap<String, SqlReads>,
+) -> Vec<Withheld> {
+    let known = reads.iter().filter_map(|(sql, reads)| {
+        let tables = reads.as_ref().ok()?;
+        Some((sql.clone(), tables.clone()))
+    });
+    let known: TablesOfSql = known.collect();
+    let kept = places.iter().filter(|place| place.enabled);
+    let kept = kept.filter_map(|place| {
+        let (tables, reason) = match place.kept_by(denial, &known)? {
+            Kept::Reads(tables) => (tables, denial.reason.clone()),
+            Kept::Unknown => (Vec::new(), why_unknown(reads.get(&place.sql))),
+        };
+        Some(Withheld {
+            name: place.name.clone(),
+            tables,
+            reason,
         })
     });
     kept.collect()
 }
 
-/// All SQL of configs, or of that of a node, with what people call it.
-fn named_sql<'a>(parts: &'a Parts, node: Option<&NodeFacts>) -> Vec<(String, &'a str)> {
-    let is_given = |target: &TargetText| node.is_none_or(|node| target.matches(node));
-    let mut named = Vec::new();
-    for pack in parts
-        .packs
-        .iter()
-        .filter(|pack| pack.enabled && is_given(&pack.target))
-    {
-        let queries = pack.queries.iter().filter(|query| query.enabled);
-        named.extend(
-            queries.map(|query| (format!("{}/{}", pack.name, query.name), query.sql.as_str())),
-        );
-        let discovery = pack.discovery.iter();
-        named
-            .extend(discovery.map(|sql| (format!("the discovery of {}", pack.name), sql.as_str())));
+fn why_unknown(reads: Option<&SqlReads>) -> String {
+    match reads {
+        Some(Err(problem)) => format!("Nobody can say what it reads: {problem}"),
+        _ => "Nobody can say what it reads: it was not looked at yet.".to_owned(),
     }
-    let queries = parts.queries.iter();
-    let queries = queries.filter(|query| query.enabled && is_given(&query.target));
-    named.extend(queries.map(|query| (query.name.clone(), query.sql.as_str())));
-    let decorators = parts.decorators.iter();
-    let decorators = decorators.filter(|each| each.enabled && is_given(&each.target));
-    named
-        .extend(decorators.map(|each| (format!("the decorator {}", each.name), each.sql.as_str())));
-    let paths = parts.file_paths.iter();
-    for path in paths.filter(|path| path.enabled && is_given(&path.target)) {
-        let queries = path.queries.iter();
-        named.extend(queries.map(|sql| (format!("the file path {}", path.category), sql.as_str())));
-    }
-    named
 }

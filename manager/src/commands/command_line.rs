@@ -7,10 +7,12 @@ use clap::{Parser, Subcommand};
 use ostiary_boot::clock::SystemClock;
 use ostiary_boot::settings::{SettingsArgs, load};
 use ostiary_boot::{shutdown, telemetry, tls};
+use ostiary_domain::clock::Clock as _;
 use ostiary_store::{Db, Options};
 use serde::Deserialize;
 
 use super::{backup, moving, seed};
+use crate::actions::{SqlCheckers, look_at_all};
 use crate::settings::Settings;
 use crate::state::App;
 use crate::views::Views;
@@ -113,7 +115,17 @@ async fn migrate(arguments: &SettingsArgs) -> anyhow::Result<()> {
     db.migrate()
         .await
         .context("the migrations cannot be applied")?;
+    // What is denied to nodes holds for all SQL that there is, also for that of a migration.
+    let mut tx = db.begin().await?;
+    let looked = look_at_all(&SqlCheckers::default(), &mut tx, SystemClock.now()).await?;
+    Db::commit(tx).await?;
     db.close().await;
     println!("the database is up to date");
+    if looked.unknown > 0 {
+        println!(
+            "nobody can say what {} of {} texts of SQL read: where tables are denied they are kept from nodes (page Denied tables)",
+            looked.unknown, looked.texts
+        );
+    }
     Ok(())
 }

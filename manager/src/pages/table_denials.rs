@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Fields;
 use super::shell::Page;
+use crate::actions::sql_check::odd_tables;
 use crate::actions::table_denials::{self, DenialDraft, name_of, withheld};
 use crate::auth::{Admin, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
@@ -68,7 +69,12 @@ pub(crate) async fn list(
             "reason": found.values.reason, "nodes": nodes.count(), "withheld": kept}),
         );
     }
-    let context = json!({"denials": denials, "reported": store::list_known(&mut conn).await?});
+    let odd = odd_tables(&app.sql_checkers, &mut conn).await?.into_iter();
+    let odd: Vec<Value> = odd
+        .map(|odd| json!({"name": odd.name, "problem": odd.problem}))
+        .collect();
+    let reported = store::list_known(&mut conn).await?;
+    let context = json!({"denials": denials, "reported": reported, "odd": odd});
     drop(conn);
     Page {
         template: "pages/table_denials/list.html",

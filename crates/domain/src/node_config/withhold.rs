@@ -171,6 +171,18 @@ impl Parts {
         }
     }
 
+    /// What of the parts makes tables or views that SQL can read: what SQL reads may change with it.
+    #[must_use]
+    pub fn tables_made(&self) -> Vec<(&str, &Value)> {
+        let of_sections = self.sections.iter().filter(|section| section.enabled);
+        let of_sections = of_sections.map(|section| (section.key.as_str(), &section.value));
+        let of_packs = self.packs.iter().flat_map(|pack| &pack.extra);
+        of_sections
+            .chain(of_packs.map(|(key, value)| (key.as_str(), value)))
+            .filter(|(key, _)| matches!(*key, "views" | AUTO_TABLES))
+            .collect()
+    }
+
     /// All SQL of the parts that runs over osquery's tables, each text once.
     #[must_use]
     pub fn sql(&self) -> Vec<String> {
@@ -365,6 +377,7 @@ mod tests {
         let narrowed = parts.clone().withhold(&[denial], &tables()).sorted();
         let config = json!(narrowed.assemble(&node(&["laptop"])));
         assert_eq!(config["views"], json!({"one": "SELECT 1"}));
+        assert_eq!(parts.tables_made().len(), 2);
         let text = config.to_string();
         assert!(
             !text.contains("FROM file") && !text.contains("FROM b"),

@@ -132,7 +132,7 @@ async fn the_tables_of_sql_are_found_again_by_its_text_and_a_node_cannot_fill_th
         vec!["file".to_owned()],
         vec!["file".to_owned(), "hash".to_owned()],
     ] {
-        table_denials::note_sql(&mut tx, &sql, &tables, at(0))
+        table_denials::note_sql(&mut tx, &sql, &Ok(tables.clone()), at(0))
             .await
             .unwrap();
         let found = table_denials::tables_of(&mut tx, &[sql.clone(), "SELECT 1".to_owned()])
@@ -143,6 +143,19 @@ async fn the_tables_of_sql_are_found_again_by_its_text_and_a_node_cannot_fill_th
             [(sql.clone(), tables)]
         );
     }
+    let odd = "SELECT nothing".to_owned();
+    let problem = Err("There is no column nothing.".to_owned());
+    table_denials::note_sql(&mut tx, &odd, &problem, at(0))
+        .await
+        .unwrap();
+    let both = [odd.clone(), sql.clone()];
+    let reads = table_denials::reads_of(&mut tx, &both).await.unwrap();
+    assert_eq!((reads.len(), &reads[&odd]), (2, &problem));
+    let known = table_denials::tables_of(&mut tx, &both).await.unwrap();
+    assert!(!known.contains_key(&odd), "what is not known is not there");
+    table_denials::announce(&mut tx).await.unwrap();
+    let gone = table_denials::forget_sql(&mut tx, &[odd], at(1)).await;
+    assert_eq!(gone.unwrap(), 1);
     let laptops = table_denials::list(&mut tx).await.unwrap();
     assert_eq!(laptops[0].values.target, "laptop");
     assert!(

@@ -1,0 +1,18 @@
+-- SQL of which it cannot be found out what it reads is kept from the nodes of every denial, and people are told why.
+ALTER TABLE checked_sql
+    -- a sentence; empty when the tables are known
+    ADD COLUMN problem text NOT NULL DEFAULT '';
+
+-- What is assembled for nodes depends on what is known of its SQL.
+CREATE FUNCTION announce_checked_sql() RETURNS void
+    LANGUAGE plpgsql
+    SECURITY DEFINER
+    SET search_path = public, pg_temp
+AS $$
+BEGIN
+    UPDATE generations SET generation = generation + 1 WHERE name = 'configs';
+    PERFORM pg_notify('ostiary_generation', 'configs');
+END
+$$;
+REVOKE ALL ON FUNCTION announce_checked_sql() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION announce_checked_sql() TO ostiary_manager;
