@@ -9,22 +9,12 @@ use axum::{Router, routing::MethodFilter};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ostiary_boot::http::Peer;
 use ostiary_boot::{health, metrics};
+use ostiary_domain::osquery::endpoint::PATHS;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::aliases::{AliasError, Aliases, Endpoint};
+use crate::aliases::{AliasError, Aliases, Endpoint, numbered};
 use crate::error::{self, Error, Result};
 use crate::{App, handlers};
-
-/// What osqueryd asks for; each is served under `/v1`, too.
-const OSQUERY: [(&str, Endpoint); 7] = [
-    ("/enroll", Endpoint::Enroll),
-    ("/config", Endpoint::Config),
-    ("/log", Endpoint::Log),
-    ("/distributed/read", Endpoint::DistributedRead),
-    ("/distributed/write", Endpoint::DistributedWrite),
-    ("/carve/start", Endpoint::CarveStart),
-    ("/carve/continue", Endpoint::CarveContinue),
-];
 
 /// What operators ask for.
 const OPERATION: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -52,11 +42,11 @@ fn serve(endpoint: Endpoint) -> MethodRouter<App> {
 pub(crate) fn aliases(
     aliases: &Aliases,
 ) -> std::result::Result<Vec<(String, Endpoint)>, AliasError> {
-    let v1: Vec<(String, Endpoint)> = OSQUERY
+    let v1: Vec<(String, Endpoint)> = PATHS
         .iter()
         .map(|(path, endpoint)| (format!("/v1{path}"), *endpoint))
         .collect();
-    let own: Vec<_> = (OSQUERY
+    let own: Vec<_> = (PATHS
         .iter()
         .map(|(path, endpoint)| (*path, Some(*endpoint))))
     .chain(
@@ -71,7 +61,7 @@ pub(crate) fn aliases(
 /// All endpoints.
 pub fn router(app: App, recorder: PrometheusHandle) -> Router {
     let mut osquery = Router::new();
-    for (path, endpoint) in OSQUERY {
+    for (path, endpoint) in PATHS {
         osquery = osquery.route(path, serve(endpoint));
     }
     let operation = Router::new()
@@ -85,7 +75,7 @@ pub fn router(app: App, recorder: PrometheusHandle) -> Router {
         );
     let mut routes = osquery.clone().nest("/v1", osquery).merge(operation);
     for (path, endpoint) in &app.aliases {
-        routes = routes.route(path, serve(*endpoint));
+        routes = routes.route(&numbered(path), serve(*endpoint));
     }
     guard(routes, &app).with_state(app)
 }

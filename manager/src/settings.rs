@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use ostiary_boot::seal::Key;
 use ostiary_domain::carve::CarveOptions;
+use ostiary_domain::osquery::aliases::Aliases;
 use serde::Deserialize;
 
 /// The sections that the manager needs.
@@ -29,8 +30,19 @@ pub struct Settings {
     /// Where they lie.
     #[serde(default)]
     pub blobs: ostiary_blobs::Options,
+    /// What the api answers.
+    #[serde(default)]
+    pub api: ApiOptions,
     /// The manager itself.
     pub manager: ManagerOptions,
+}
+
+/// Of the settings `[api]` what the manager must know, too. The api owns the section.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ApiOptions {
+    /// Further paths by which nodes reach it.
+    #[serde(default)]
+    pub aliases: Aliases,
 }
 
 /// Settings `[public]`.

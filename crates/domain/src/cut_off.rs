@@ -9,20 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use crate::node::NodeFacts;
-use crate::node_config::Parts;
 use crate::node_config::flags::{self, Settable};
 use crate::osquery::OsqueryVersion;
-
-/// The paths that the api answers by itself; settings may add others.
-pub const SERVED: [&str; 7] = [
-    "/enroll",
-    "/config",
-    "/log",
-    "/distributed/read",
-    "/distributed/write",
-    "/carve/start",
-    "/carve/block",
-];
+use crate::osquery::aliases::Aliases;
+use crate::osquery::endpoint::Endpoint;
+use crate::rollout::Move;
 
 /// How sure a person must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,8 +46,8 @@ pub struct Danger {
 enum Risk {
     /// Any change.
     Any,
-    /// A path that we do not serve.
-    Unserved,
+    /// A path by which we do not answer as this endpoint. Another endpoint's answer could be taken for an acknowledgement.
+    LeadsElsewhere(Endpoint),
     /// That truth value.
     Is(bool),
     /// Numbers outside of these bounds.
@@ -100,13 +91,13 @@ const FLAGS: &[(&str, Risk, Care, &str)] = &[
     ),
     (
         "config_tls_endpoint",
-        Risk::Unserved,
+        Risk::LeadsElsewhere(Endpoint::Config),
         Care::Type,
-        "Nodes would ask for their config where this server does not answer, and could not be told anything any more.",
+        "Nodes would ask for their config where this server does not answer with it, and could not be told anything any more.",
     ),
     (
         "enroll_tls_endpoint",
-        Risk::Unserved,
+        Risk::LeadsElsewhere(Endpoint::Enroll),
         Care::Type,
         "Nodes could not enroll again after they lose their key.",
     ),
@@ -179,9 +170,21 @@ const FLAGS: &[(&str, Risk, Care, &str)] = &[
     ),
     (
         "logger_tls_endpoint",
-        Risk::Unserved,
+        Risk::LeadsElsewhere(Endpoint::Log),
         Care::Type,
-        "Nodes would post their results where this server does not answer: no results, no findings, until another value is sent.",
+        "Nodes would post their results where this server does not take them: no results, no findings, until another value is sent.",
+    ),
+    (
+        "carver_start_endpoint",
+        Risk::LeadsElsewhere(Endpoint::CarveStart),
+        Care::Confirm,
+        "Nodes would begin carves where this server does not take them.",
+    ),
+    (
+        "carver_continue_endpoint",
+        Risk::LeadsElsewhere(Endpoint::CarveContinue),
+        Care::Confirm,
+        "Nodes would post blocks of carves where this server does not take them.",
     ),
     (
         "logger_tls_period",
@@ -257,15 +260,15 @@ const FLAGS: &[(&str, Risk, Care, &str)] = &[
     ),
     (
         "distributed_tls_read_endpoint",
-        Risk::Unserved,
+        Risk::LeadsElsewhere(Endpoint::DistributedRead),
         Care::Type,
-        "After their next restart nodes ask for live queries where this server does not answer.",
+        "After their next restart nodes ask for live queries where this server does not hand them out.",
     ),
     (
         "distributed_tls_write_endpoint",
-        Risk::Unserved,
+        Risk::LeadsElsewhere(Endpoint::DistributedWrite),
         Care::Type,
-        "After their next restart nodes post results of live queries where this server does not answer.",
+        "After their next restart nodes post results of live queries where this server does not take them.",
     ),
     (
         "disable_events",
@@ -305,28 +308,28 @@ const FLAGS: &[(&str, Risk, Care, &str)] = &[
     ),
 ];
 
-/// What of a change could sever contact. `served` are the paths that this server answers. Nodes of one old and one new value count
-/// together.
+/// What of a change could sever contact. Nodes of one old and one new value count together.
 #[must_use]
-pub fn dangers<'n>(
-    before: &Parts,
-    after: &Parts,
-    nodes: impl IntoIterator<Item = &'n NodeFacts>,
-    served: &[String],
-) -> Vec<Danger> {
+pub fn dangers<'a>(moves: impl IntoIterator<Item = Move<'a>>, aliases: &Aliases) -> Vec<Danger> {
     let mut found: BTreeMap<(&str, String, String), Danger> = BTreeMap::new();
-    for (facts, count) in alike(before, after, nodes) {
-        let (old, new) = (options(before, facts), options(after, facts));
+    for (each, count) in alike(moves) {
+        let old = each.before.options_of(each.was);
+        let new = each.after.options_of(each.becomes);
+        let coming = each.coming.map(|parts| parts.options_of(each.was));
         for (name, risk, care, consequence) in FLAGS {
             let Some(value) = new.get(*name) else {
                 continue;
             };
             let known = old.get(*name);
-            if known == Some(value) || !risk.applies(value, served) {
+            if known == Some(value) || !risk.applies(value, aliases) {
+                continue;
+            }
+            // It was confirmed when the roll-out that brings it began.
+            if coming.as_ref().and_then(|coming| coming.get(*name)) == Some(value) {
                 continue;
             }
             // From 5.4 on osqueryd ignores it, and says so.
-            if is_of_command_line(name) && is_at_least_5_4(facts) {
+            if is_of_command_line(name) && is_at_least_5_4(each.becomes) {
                 continue;
             }
             let key = (
@@ -349,28 +352,20 @@ pub fn dangers<'n>(
 }
 
 /// One node of each kind that gets the same options before and after, and how many there are.
-fn alike<'n>(
-    before: &Parts,
-    after: &Parts,
-    nodes: impl IntoIterator<Item = &'n NodeFacts>,
-) -> Vec<(&'n NodeFacts, usize)> {
-    let mut kinds: HashMap<_, (&NodeFacts, usize)> = HashMap::new();
-    for node in nodes {
+fn alike<'a>(moves: impl IntoIterator<Item = Move<'a>>) -> Vec<(Move<'a>, usize)> {
+    let mut kinds: HashMap<_, (Move<'a>, usize)> = HashMap::new();
+    for each in moves {
         let kind = (
-            before.select(node),
-            after.select(node),
-            is_at_least_5_4(node),
+            each.kind(),
+            each.before.heeds(each.was),
+            each.coming
+                .map(|parts| (parts.select(each.was), parts.heeds(each.was))),
+            each.after.heeds(each.becomes),
+            is_at_least_5_4(each.becomes),
         );
-        kinds.entry(kind).or_insert((node, 0)).1 += 1;
+        kinds.entry(kind).or_insert((each, 0)).1 += 1;
     }
     kinds.into_values().collect()
-}
-
-fn options(parts: &Parts, node: &NodeFacts) -> serde_json::Map<String, Value> {
-    match parts.assemble(node).remove("options") {
-        Some(Value::Object(options)) => options,
-        _ => serde_json::Map::new(),
-    }
 }
 
 fn is_of_command_line(name: &str) -> bool {
@@ -385,14 +380,14 @@ fn is_at_least_5_4(node: &NodeFacts) -> bool {
 }
 
 impl Risk {
-    fn applies(self, value: &Value, served: &[String]) -> bool {
+    fn applies(self, value: &Value, aliases: &Aliases) -> bool {
         let text = match value {
             Value::String(text) => text.trim().to_owned(),
             other => other.to_string(),
         };
         match self {
             Self::Any => true,
-            Self::Unserved => !served.contains(&text) && !SERVED.contains(&text.as_str()),
+            Self::LeadsElsewhere(endpoint) => !aliases.lead_to(&text, endpoint),
             // As osquery reads flags (gflags): these words and numbers are true.
             Self::Is(wanted) => {
                 let is_true =
@@ -413,8 +408,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::OptionId;
-    use crate::node_config::ConfigOption;
+    use crate::ids::{NodeId, OptionId, PackId};
+    use crate::node_config::{ConfigOption, Pack, Parts};
     use crate::target::TargetText;
 
     fn parts(options: &[(&str, Value, &str)]) -> Parts {
@@ -440,6 +435,15 @@ mod tests {
         }
     }
 
+    fn of(before: &Parts, after: &Parts, nodes: &[NodeFacts]) -> Vec<Danger> {
+        let aliases = Aliases {
+            paths: [("/alias/log".to_owned(), Endpoint::Log)].into(),
+            ..Aliases::default()
+        };
+        let nodes = nodes.iter().map(|facts| (NodeId(Uuid::nil()), facts));
+        dangers(Move::all(before, after, nodes), &aliases)
+    }
+
     fn asked(before: &Parts, after: &Parts) -> Vec<(String, usize, Care)> {
         let nodes = [
             node("5.23.1", "a"),
@@ -447,7 +451,7 @@ mod tests {
             node("4.9.0", "a"),
             node("", "a"),
         ];
-        dangers(before, after, &nodes, &["/alias/log".to_owned()])
+        of(before, after, &nodes)
             .into_iter()
             .map(|danger| (danger.option, danger.nodes, danger.care))
             .collect()
@@ -465,6 +469,17 @@ mod tests {
             ),
             ("logger_tls_endpoint", json!("/log"), 0, None),
             ("logger_tls_endpoint", json!("/alias/log"), 0, None),
+            ("logger_tls_endpoint", json!("/v1/log"), 0, None),
+            // The document would be taken for an acknowledgement, and the lines deleted.
+            ("logger_tls_endpoint", json!("/config"), 4, Some(Care::Type)),
+            (
+                "distributed_tls_write_endpoint",
+                json!("/distributed/read"),
+                4,
+                Some(Care::Type),
+            ),
+            ("config_tls_endpoint", json!("/config"), 0, None),
+            ("config_tls_endpoint", json!("/log"), 2, Some(Care::Type)),
             ("logger_tls_period", json!(86_400), 4, Some(Care::Confirm)),
             ("logger_tls_period", json!("10"), 0, None),
             ("logger_tls_period", json!("often"), 4, Some(Care::Confirm)),
@@ -507,13 +522,81 @@ mod tests {
             [("distributed_interval".to_owned(), 1, Care::Confirm)]
         );
         let after = parts(&[("distributed_interval", json!(9999), "")]);
-        let found = dangers(
-            &before,
-            &after,
-            &[node("5.0.0", "a"), node("5.0.0", "b")],
-            &[],
-        );
+        let found = of(&before, &after, &[node("5.0.0", "a"), node("5.0.0", "b")]);
         assert_eq!((found.len(), found[0].old.clone()), (2, None));
         assert_eq!(found[1].old, Some(json!(0)));
+    }
+
+    #[test]
+    fn options_that_come_with_a_pack_are_asked_about_where_the_pack_runs() {
+        let of_pack = |platform: &str, options: Value| {
+            let pack = Pack {
+                id: PackId(Uuid::nil()),
+                name: "it".into(),
+                description: String::new(),
+                target: TargetText::parse("").unwrap(),
+                enabled: true,
+                built_in: false,
+                platform: platform.into(),
+                version: String::new(),
+                shard: None,
+                discovery: Vec::new(),
+                extra: [("options".to_owned(), options)].into_iter().collect(),
+                queries: Vec::new(),
+            };
+            Parts {
+                packs: vec![pack],
+                ..Parts::default()
+            }
+        };
+        let none = Parts::default();
+        let zero = json!({"distributed_interval": 0});
+        let expected = |nodes| vec![("distributed_interval".to_owned(), nodes, Care::Confirm)];
+        assert_eq!(asked(&none, &of_pack("", zero.clone())), expected(4));
+        let mut nodes = [node("5.0.0", "a"), node("5.0.0", "b")];
+        nodes[0].platform = "linux".into();
+        nodes[1].platform = "windows".into();
+        let found = of(&none, &of_pack("windows", zero.clone()), &nodes);
+        assert_eq!(found[0].nodes, 1, "the other does not run the pack");
+        // What stands in the options themselves wins.
+        let mut beaten = of_pack("", zero);
+        beaten.options = parts(&[("distributed_interval", json!(60), "")]).options;
+        assert_eq!(asked(&none, &beaten), []);
+    }
+
+    #[test]
+    fn a_node_that_gets_a_tag_gets_its_options() {
+        let parts = parts(&[("distributed_interval", json!(0), "prod")]);
+        let (was, becomes) = (node("5.0.0", ""), node("5.0.0", "prod"));
+        let each = Move {
+            node: NodeId(Uuid::nil()),
+            before: &parts,
+            coming: None,
+            was: &was,
+            after: &parts,
+            becomes: &becomes,
+        };
+        let found = dangers([each], &Aliases::default());
+        assert_eq!((found.len(), found[0].nodes), (1, 1));
+    }
+
+    #[test]
+    fn what_a_roll_out_brings_anyway_is_not_asked_again() {
+        let (base, now) = (
+            parts(&[]),
+            parts(&[("distributed_interval", json!(0), "a")]),
+        );
+        let after = parts(&[("distributed_interval", json!(0), "")]);
+        let nodes = [node("5.0.0", "a"), node("5.0.0", "b")];
+        let outside = nodes.iter().map(|facts| Move {
+            node: NodeId(Uuid::nil()),
+            before: &base,
+            coming: Some(&now),
+            was: facts,
+            after: &after,
+            becomes: facts,
+        });
+        let found = dangers(outside, &Aliases::default());
+        assert_eq!((found.len(), found[0].nodes), (1, 1), "{found:?}");
     }
 }

@@ -56,6 +56,7 @@ pub mod present_rows;
 pub mod queries;
 pub mod query_names;
 pub mod reporting_nodes;
+pub mod rollout_nodes;
 pub mod rollouts;
 pub mod rule_edits;
 pub mod rules;

@@ -1,6 +1,8 @@
 //! No config may grow beyond what osqueryd takes: a node that gets such a one has already dropped its schedule when it refuses it.
 
+use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
+use ostiary_domain::node_config::Parts;
 use ostiary_store::{Conn, config_parts, node_lists};
 
 use crate::error::{Error, Result};
@@ -13,6 +15,11 @@ use crate::error::{Error, Result};
 pub async fn check(conn: &mut Conn) -> Result<()> {
     let parts = config_parts::load(conn).await?;
     let nodes = node_lists::facts(conn).await?;
+    refuse_too_large(&parts, &nodes)
+}
+
+/// The same, of what is loaded already.
+pub(super) fn refuse_too_large(parts: &Parts, nodes: &[(NodeId, NodeFacts)]) -> Result<()> {
     let bare = ["linux", "darwin", "windows", "freebsd"].map(|platform| NodeFacts {
         name: format!("any new {platform} node"),
         platform: platform.to_owned(),

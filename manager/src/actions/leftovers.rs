@@ -10,14 +10,22 @@ use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
 
-/// Notes what a change of configs leaves behind, and forgets what is set anew.
-pub(super) async fn note(conn: &mut Conn, app: &App, before: &Parts, after: &Parts) -> Result<()> {
+/// Notes what a change of configs leaves behind, and forgets what is set anew. Says whether there was anything.
+pub(super) async fn note(
+    conn: &mut Conn,
+    app: &App,
+    before: &Parts,
+    after: &Parts,
+) -> Result<bool> {
+    let mut any = false;
     for leftover in before.leftovers_in(after, app.now()) {
+        any = true;
         let (kind, name, target) = (leftover.kind, &leftover.name, leftover.target.as_str());
         leftovers::put(conn, kind, name, target, leftover.since).await?;
     }
     for leftover in &after.leftovers {
         if after.supersedes(leftover) {
+            any = true;
             leftovers::delete(
                 conn,
                 leftover.kind,
@@ -27,7 +35,7 @@ pub(super) async fn note(conn: &mut Conn, app: &App, before: &Parts, after: &Par
             .await?;
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// Forgets that nodes of this target may carry something: its default is no longer sent.

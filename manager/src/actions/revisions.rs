@@ -9,8 +9,11 @@ use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
 
-/// Makes all config objects what they were after a revision, as a new revision. What is built in stays as this release has it. A
-/// roll-out that is under way ends with it.
+/// Makes all config objects what they were after a revision, as a new revision. What is built in stays as this release has it.
+///
+/// A roll-out that is under way ends with it, and all nodes get what there is then; at once, since the nodes outside have a good config
+/// that must not be exchanged for the one that is tried. Only a return in stages to something else than its base joins it, and
+/// the base stays what the nodes outside get.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Refused`] when nothing differs, a name is taken, or a config would become too large;
@@ -25,8 +28,12 @@ pub async fn return_to(
     let (_, objects) = config_revisions::find(&mut tx, number)
         .await?
         .ok_or(Error::NotFound)?;
-    if let Some(active) = rollouts::lock_active(&mut tx).await? {
+    let mut saving = saving.clone();
+    if let Some(active) = rollouts::lock_active(&mut tx).await?
+        && (number == active.base_revision || !saving.in_stages(app))
+    {
         rollouts::end(&mut tx, active.id, true, app.now()).await?;
+        Saving::at_once().how.clone_into(&mut saving.how);
     }
     config_revisions::restore(&mut tx, &objects, app.now())
         .await
@@ -46,7 +53,7 @@ pub async fn return_to(
         after: Some(json!({"revision": number})),
         ..Change::default()
     };
-    let revision = tx.finish(app, permit, saving, change).await?;
+    let revision = tx.finish(app, permit, &saving, change).await?;
     // Nothing differed: the present revision is the one.
     Ok(revision.unwrap_or(number))
 }

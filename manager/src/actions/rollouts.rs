@@ -1,7 +1,7 @@
 //! Steering a staged roll-out by hand: letting it go on, finishing it at once, taking it back.
 
 use ostiary_store::rollouts::{self, Rollout, Stage};
-use ostiary_store::{Conn, Db, Tx, config_revisions};
+use ostiary_store::{Conn, Db, Tx, config_revisions, rollout_nodes};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -20,20 +20,20 @@ pub async fn resume(app: &App, permit: &Permit<Edit>, id: Uuid) -> Result<()> {
     if rollout.is_running() {
         return Err(Error::Refused("It is running already.".to_owned()));
     }
-    let nodes: Vec<_> = rollouts::list_nodes(&mut tx, id)
+    let nodes: Vec<_> = rollout_nodes::list(&mut tx, id)
         .await?
         .iter()
         .map(|node| (node.node_id.into(), node.stage, node.counted))
         .collect();
     // Noted anew: what is denylisted or logged by now is how things are before.
-    rollouts::clear_nodes(&mut tx, id).await?;
+    rollout_nodes::clear(&mut tx, id).await?;
     for stage in 0..=rollout.stage {
         let of_stage: Vec<_> = nodes
             .iter()
             .filter(|(_, of, _)| *of == stage)
             .map(|(node, _, counted)| (*node, *counted))
             .collect();
-        rollouts::add_nodes(&mut tx, id, stage, &of_stage, app.now()).await?;
+        rollout_nodes::add(&mut tx, id, stage, &of_stage, app.now()).await?;
     }
     let stage = Stage {
         number: rollout.stage,

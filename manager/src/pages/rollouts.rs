@@ -5,9 +5,9 @@ use axum::response::Response;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
 use ostiary_domain::node_config::{Parts, is_run_by, to_bytes};
-use ostiary_domain::rollout::{changed_nodes, position};
-use ostiary_store::rollouts::{self as store, NodeProgress};
-use ostiary_store::{Conn, config_parts, node_lists};
+use ostiary_domain::rollout::{Move, changed_nodes, position};
+use ostiary_store::rollout_nodes::{self, NodeProgress};
+use ostiary_store::{Conn, config_parts, node_lists, rollouts as store};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ const MOST: usize = 200;
 
 async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(String, Value)> {
     let rollout = store::find(conn, id).await?.ok_or(Error::NotFound)?;
-    let nodes = store::list_nodes(conn, id).await?;
+    let nodes = rollout_nodes::list(conn, id).await?;
     let facts = node_lists::facts(conn).await?;
     let parts = config_parts::load_for_nodes(conn).await?;
     let is_active = rollout.ended_at.is_none();
@@ -34,7 +34,7 @@ async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(Stri
     };
     let waiting = split.map(|split| {
         let all = facts.iter().map(|(id, facts)| (*id, facts));
-        let concerned = changed_nodes(&split.base, &parts, all);
+        let concerned = changed_nodes(Move::all(&split.base, &parts, all));
         let outside = concerned
             .iter()
             .filter(|node| position(id, **node) > rollout.threshold)

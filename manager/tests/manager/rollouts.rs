@@ -1,6 +1,7 @@
 //! Changes of configs: revisions and the way back, the cut-off guard, previews, roll-outs in stages.
 
 use axum::http::StatusCode;
+use ostiary_domain::osquery::aliases::AliasSet;
 
 use super::world::{Answer, Browser, World};
 
@@ -129,6 +130,22 @@ async fn what_could_cut_nodes_off_is_named_and_confirmed() {
     let answer = browser.post("/revisions/3/return", &[]).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(answer.body.contains("logger_tls_endpoint"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_path_is_safe_for_its_own_endpoint_only_aliases_included() {
+    let world = World::with(|settings| settings.api.aliases.sets = vec![AliasSet::Fleet]).await;
+    nodes(&world, 3).await;
+    let mut browser = world.browser_as("editor").await;
+    for (path, expected) in [
+        ("/config", StatusCode::UNPROCESSABLE_ENTITY),
+        ("/api/osquery/config", StatusCode::UNPROCESSABLE_ENTITY),
+        ("/api/osquery/log", StatusCode::SEE_OTHER),
+    ] {
+        let answer = add_option(&mut browser, "logger_tls_endpoint", path, &[]).await;
+        assert_eq!(answer.status, expected, "{path}: {}", answer.body);
+    }
     world.end().await;
 }
 
@@ -268,6 +285,170 @@ async fn a_change_in_stages_reaches_one_node_first_and_the_next_change_joins_it(
     assert_eq!(number(&world, "SELECT count(*) FROM options").await, 0);
     let over = "SELECT count(*) FROM rollouts WHERE state = 'returned' AND ended_at IS NOT NULL";
     assert_eq!(number(&world, over).await, 1);
+    world.end().await;
+}
+
+/// Of all nodes, which get a config with this text?
+async fn nodes_that_get(browser: &mut Browser<'_>, world: &World, text: &str) -> usize {
+    let mut count = 0;
+    for id in world.test_db.texts("SELECT id::text FROM nodes").await {
+        let page = browser.get(&format!("/nodes/{id}/config")).await;
+        count += usize::from(page.body.contains(text));
+    }
+    count
+}
+
+#[tokio::test]
+async fn taking_back_gives_a_bad_change_to_nobody_who_was_spared() {
+    let world = World::with(|settings| settings.rollouts.save_in_stages = true).await;
+    nodes(&world, 6).await;
+    let mut browser = world.browser_as("editor").await;
+    let active = "SELECT count(*) FROM rollouts WHERE ended_at IS NULL";
+    // By the settings and by the form, from the roll-out's page and from the revision's.
+    for (round, saving) in [[].as_slice(), &[("saving", "stages")]]
+        .into_iter()
+        .enumerate()
+    {
+        for from in ["rollouts", "revisions"] {
+            add_option(&mut browser, "read_max", "1000", &[("saving", "stages")]).await;
+            assert_eq!(number(&world, active).await, 1);
+            let sql = match from {
+                "rollouts" => "SELECT id::text FROM rollouts WHERE ended_at IS NULL",
+                _ => "SELECT base_revision::text FROM rollouts WHERE ended_at IS NULL",
+            };
+            let of = world.test_db.texts(sql).await.concat();
+            let answer = browser.post(&format!("/{from}/{of}/return"), saving).await;
+            assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+            assert_eq!(number(&world, active).await, 0, "round {round}, {from}");
+        }
+    }
+    let bad = "&quot;read_max&quot;: 1000";
+    assert_eq!(nodes_that_get(&mut browser, &world, bad).await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_return_in_stages_keeps_what_the_nodes_outside_have() {
+    let world = World::new().await;
+    nodes(&world, 6).await;
+    let mut browser = world.browser_as("editor").await;
+    add_option(&mut browser, "events_max", "60000", &[("saving", "once")]).await;
+    add_option(&mut browser, "read_max", "1000", &[("saving", "stages")]).await;
+    let stages = [("saving", "stages")];
+    let answer = browser.post("/revisions/1/return", &stages).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let kept = "SELECT base_revision FROM rollouts WHERE ended_at IS NULL";
+    assert_eq!(number(&world, kept).await, 2);
+    assert_eq!(
+        nodes_that_get(&mut browser, &world, "&quot;read_max&quot;: 1000").await,
+        0
+    );
+    assert_eq!(
+        nodes_that_get(&mut browser, &world, "&quot;events_max&quot;: 60000").await,
+        5
+    );
+    // At once it is for all, and over.
+    let answer = browser
+        .post("/revisions/2/return", &[("saving", "once")])
+        .await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    assert_eq!(
+        nodes_that_get(&mut browser, &world, "&quot;events_max&quot;: 60000").await,
+        6
+    );
+    assert_eq!(
+        number(
+            &world,
+            "SELECT count(*) FROM rollouts WHERE ended_at IS NULL"
+        )
+        .await,
+        0
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_inside_stays_inside_when_a_change_joins() {
+    let world = World::new().await;
+    nodes(&world, 20).await;
+    let mut browser = world.browser_as("editor").await;
+    let stages = [("saving", "stages")];
+    add_option(&mut browser, "read_max", "1000", &stages).await;
+    // The second of three stages, with every second position.
+    let half = 1_i64 << 61;
+    let go_on = format!("UPDATE rollouts SET stage = 1, threshold = {half}");
+    world.test_db.execute(&go_on).await;
+    let inside = nodes_that_get(&mut browser, &world, "&quot;read_max&quot;: 1000").await;
+    add_option(&mut browser, "events_max", "60000", &stages).await;
+    let now = world
+        .test_db
+        .texts("SELECT stage || ' ' || threshold FROM rollouts")
+        .await;
+    assert_eq!(now, [format!("1 {half}")]);
+    let watched = "SELECT count(*) FROM rollout_nodes WHERE stage = 1";
+    assert_eq!(usize::try_from(number(&world, watched).await), Ok(inside));
+    assert_eq!(
+        nodes_that_get(&mut browser, &world, "&quot;events_max&quot;: 60000").await,
+        inside
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_change_after_the_last_stage_begins_a_roll_out_of_its_own() {
+    let world = World::new().await;
+    nodes(&world, 20).await;
+    let mut browser = world.browser_as("editor").await;
+    let stages = [("saving", "stages")];
+    add_option(&mut browser, "read_max", "1000", &stages).await;
+    let last = format!("UPDATE rollouts SET stage = 2, threshold = {}", i64::MAX);
+    world.test_db.execute(&last).await;
+    add_option(&mut browser, "events_max", "60000", &stages).await;
+    let states =
+        "SELECT state || ' ' || base_revision || ' ' || revision FROM rollouts ORDER BY id";
+    assert_eq!(
+        world.test_db.texts(states).await,
+        ["finished 1 2", "running 2 3"]
+    );
+    assert_eq!(
+        nodes_that_get(&mut browser, &world, "&quot;read_max&quot;: 1000").await,
+        20
+    );
+    assert_eq!(
+        nodes_that_get(&mut browser, &world, "&quot;events_max&quot;: 60000").await,
+        1
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_preview_during_a_roll_out_compares_with_what_each_node_gets() {
+    let world = World::new().await;
+    nodes(&world, 20).await;
+    let mut browser = world.browser_as("editor").await;
+    add_option(
+        &mut browser,
+        "distributed_interval",
+        "0",
+        &[("preview", "on")],
+    )
+    .await;
+    let asked = add_option(
+        &mut browser,
+        "distributed_interval",
+        "0",
+        &[("saving", "stages")],
+    )
+    .await;
+    let confirmed = [("cut_off", &*digest(&asked)), ("saving", "stages")];
+    add_option(&mut browser, "distributed_interval", "0", &confirmed).await;
+    assert_eq!(number(&world, "SELECT count(*) FROM rollouts").await, 1);
+    // What the roll-out brings anyway was confirmed, and is not asked again; but everybody would get another config than now.
+    let answer = add_option(&mut browser, "read_max", "1000", &[("preview", "on")]).await;
+    let expected = "It joins the roll-out that is under way: 1 of them are inside and get it at once, 19 as it goes on.";
+    assert!(answer.body.contains("20 of 20 nodes"), "{}", answer.body);
+    assert!(answer.body.contains(expected), "{}", answer.body);
+    assert!(!answer.body.contains("cut_off_digest") && !answer.body.contains("name=\"cut_off\""));
     world.end().await;
 }
 

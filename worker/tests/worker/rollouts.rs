@@ -1,13 +1,15 @@
 //! Roll-outs: on to the next stage, or halted.
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node_config::{config_hash, to_bytes};
 use ostiary_domain::rollout::inside;
 use ostiary_store::config_revisions::{self, NewRevision};
 use ostiary_store::rollouts::{self, NewRollout};
-use ostiary_store::{Db, config_parts, configs, node_lists};
+use ostiary_store::{Db, config_parts, configs, node_lists, rollout_nodes};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -15,11 +17,15 @@ use super::support::Stage;
 
 const NODES: usize = 30;
 
-/// A roll-out of one more option to many nodes, as the manager begins it; gives it and the nodes that are inside.
-async fn begin(stage: &Stage) -> Uuid {
-    for index in 0..NODES {
+/// A roll-out of one more option to so many nodes, as the manager begins it with these stages.
+async fn begin(stage: &Stage, count: usize, shares: &[i16]) -> Uuid {
+    for index in 0..count {
         stage.node(&format!("n{index:02}")).await;
     }
+    begin_with_those_there(stage, shares).await
+}
+
+async fn begin_with_those_there(stage: &Stage, shares: &[i16]) -> Uuid {
     let now = stage.now();
     let mut tx = stage.test.db.begin().await.unwrap();
     let base = config_parts::load(&mut tx).await.unwrap();
@@ -35,24 +41,25 @@ async fn begin(stage: &Stage) -> Uuid {
             .await
             .unwrap();
     }
-    let seen = rollouts::list_seen_since(&mut tx, now - TimeDelta::hours(1))
+    let seen = rollout_nodes::list_seen_since(&mut tx, now - TimeDelta::hours(1))
         .await
         .unwrap();
-    let concerned: Vec<NodeId> = seen.iter().copied().collect();
+    let concerned: Vec<NodeId> = (node_lists::facts(&mut tx).await.unwrap().into_iter())
+        .map(|(id, _)| id)
+        .collect();
     let id = new_id();
-    let first = inside(id, &concerned, &seen, 10);
-    assert_eq!(first.nodes.len(), NODES / 10);
+    let first = inside(id, &concerned, &seen, shares[0], 0);
     let new = NewRollout {
         id,
         base_revision: 1,
         revision: 2,
         base: &base,
-        shares: &[10, 100],
+        shares,
         threshold: first.threshold,
         user_name: "x",
     };
     rollouts::insert(&mut tx, &new, now).await.unwrap();
-    rollouts::add_nodes(&mut tx, id, 0, &first.nodes, now)
+    rollout_nodes::add(&mut tx, id, 0, &first.nodes, now)
         .await
         .unwrap();
     Db::commit(tx).await.unwrap();
@@ -111,7 +118,8 @@ async fn state(stage: &Stage) -> String {
 
 async fn stage_with_rollout() -> (Stage, Uuid) {
     let stage = Stage::with(|settings| settings.rollouts.stage_seconds = 600).await;
-    let id = begin(&stage).await;
+    let id = begin(&stage, NODES, &[10, 100]).await;
+    assert_eq!(inside_now(&stage).await.len(), NODES / 10);
     (stage, id)
 }
 
@@ -204,29 +212,20 @@ async fn a_denylisted_query_halts_it_and_rules_hear_of_the_node() {
 async fn complaints_about_a_query_halt_it_but_not_those_it_had_before() {
     let (stage, _) = stage_with_rollout().await;
     let first = inside_now(&stage).await;
-    let line = |message: &str, at: chrono::DateTime<chrono::Utc>| {
-        format!(
-            "SELECT ensure_partition('status_logs', '{}');
-             INSERT INTO status_logs (node_id, batch_id, received_at, occurred_at, severity, message)
-             VALUES ('{}', 1, '{}', '{2}', 2, '{message}')",
-            at.date_naive(),
-            first[0],
-            at.to_rfc3339()
-        )
-    };
     let known = "Error executing scheduled query pack/it/old: no such table: x";
-    stage.test.execute(&line(known, stage.now())).await;
+    // A query that runs every few hours, and always fails.
+    say(&stage, first[0], known, stage.now() - TimeDelta::hours(20)).await;
     stage.clock.advance(TimeDelta::seconds(60));
     hear(&stage).await;
     take_up(&stage, &first).await;
     stage.app.keep_up().await.unwrap();
     stage.clock.advance(TimeDelta::seconds(60));
     hear(&stage).await;
-    stage.test.execute(&line(known, stage.now())).await;
+    say(&stage, first[0], known, stage.now()).await;
     stage.app.keep_up().await.unwrap();
     assert_eq!(state(&stage).await, "running 0");
     let new = "Error executing scheduled query pack/it/new: no such table: y";
-    stage.test.execute(&line(new, stage.now())).await;
+    say(&stage, first[0], new, stage.now()).await;
     stage.app.keep_up().await.unwrap();
     assert!(
         state(&stage).await.starts_with("halted 0 "),
@@ -234,6 +233,111 @@ async fn complaints_about_a_query_halt_it_but_not_those_it_had_before() {
         state(&stage).await
     );
     assert!(state(&stage).await.contains(new), "{}", state(&stage).await);
+    stage.test.drop().await;
+}
+
+/// A node logs an error.
+async fn say(stage: &Stage, node: NodeId, message: &str, at: DateTime<Utc>) {
+    let sql = format!(
+        "SELECT ensure_partition('status_logs', '{}');
+         INSERT INTO status_logs (node_id, batch_id, received_at, occurred_at, severity, message)
+         VALUES ('{node}', 1, '{}', '{1}', 2, '{message}')",
+        at.date_naive(),
+        at.to_rfc3339()
+    );
+    stage.test.execute(&sql).await;
+}
+
+#[tokio::test]
+async fn what_a_node_says_between_its_fetch_and_the_next_look_counts() {
+    let (stage, _) = stage_with_rollout().await;
+    let first = inside_now(&stage).await;
+    stage.clock.advance(TimeDelta::seconds(60));
+    let message = "Error executing scheduled query q: no such table: x";
+    say(&stage, first[1], message, stage.now()).await;
+    hear(&stage).await;
+    take_up(&stage, &first).await;
+    stage.clock.advance(TimeDelta::seconds(5));
+    say(&stage, first[0], message, stage.now()).await;
+    say(&stage, first[1], message, stage.now()).await;
+    stage.clock.advance(TimeDelta::seconds(5));
+    stage.app.keep_up().await.unwrap();
+    assert!(state(&stage).await.contains(message));
+    let troubled = "SELECT node_id::text FROM rollout_nodes WHERE trouble <> ''";
+    assert_eq!(stage.texts(troubled).await, [first[0].to_string()]);
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn a_small_fleet_passes_stages_that_add_no_node() {
+    let stage = Stage::with(|settings| settings.rollouts.stage_seconds = 600).await;
+    begin(&stage, 5, &[1, 10, 100]).await;
+    assert_eq!(inside_now(&stage).await.len(), 1);
+    for expected in ["running 1", "running 2"] {
+        stage.clock.advance(TimeDelta::seconds(601));
+        hear(&stage).await;
+        take_up(&stage, &inside_now(&stage).await).await;
+        stage.app.keep_up().await.unwrap();
+        assert_eq!(state(&stage).await, expected);
+    }
+    assert_eq!(inside_now(&stage).await.len(), 5);
+    stage.clock.advance(TimeDelta::seconds(601));
+    hear(&stage).await;
+    take_up(&stage, &inside_now(&stage).await).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "finished 2");
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn a_stage_of_absent_nodes_is_measured_again_when_others_come() {
+    let stage = Stage::with(|settings| settings.rollouts.stage_seconds = 600).await;
+    for index in 0..20 {
+        stage.node(&format!("n{index:02}")).await;
+    }
+    stage.clock.advance(TimeDelta::days(2));
+    begin_with_those_there(&stage, &[5, 100]).await;
+    assert_eq!(stage.count("rollout_nodes WHERE counted").await, 0);
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(state(&stage).await, "running 0", "nobody is there");
+    // Those whom the first positions leave out.
+    let now = stage.now().to_rfc3339();
+    let others = "node_id NOT IN (SELECT node_id FROM rollout_nodes)";
+    let come = format!("UPDATE node_checkins SET last_seen_at = '{now}' WHERE {others}");
+    stage.test.execute(&come).await;
+    stage.app.keep_up().await.unwrap();
+    assert_eq!(stage.count("rollout_nodes WHERE counted").await, 1);
+    assert_eq!(state(&stage).await, "running 0");
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn who_comes_into_a_stage_that_is_under_way_is_watched() {
+    let (stage, _) = stage_with_rollout().await;
+    let open = "UPDATE rollouts SET threshold = 9223372036854775807, stage = 1";
+    stage.test.execute(open).await;
+    let late = stage.node("late").await;
+    stage.app.keep_up().await.unwrap();
+    let watched = format!("rollout_nodes WHERE node_id = '{late}' AND NOT counted AND stage = 1");
+    assert_eq!(stage.count(&watched).await, 1);
+    take_up(&stage, &[late]).await;
+    let denylists = r#"{"osquery_schedule": {"denylisted": ["pack/it/slow"]}}"#;
+    let sql = format!("UPDATE nodes SET vitals = '{denylists}' WHERE id = '{late}'");
+    stage.test.execute(&sql).await;
+    stage.app.keep_up().await.unwrap();
+    assert!(state(&stage).await.starts_with("halted 1 late"));
+    stage.test.drop().await;
+}
+
+#[tokio::test]
+async fn a_look_without_news_waits_for_nobody() {
+    let (stage, _) = stage_with_rollout().await;
+    let mut saving = stage.test.db.begin().await.unwrap();
+    config_revisions::lock(&mut saving).await.unwrap();
+    hear(&stage).await;
+    let look = tokio::time::timeout(Duration::from_secs(20), stage.app.keep_up());
+    look.await.expect("it takes no lock").unwrap();
+    Db::roll_back(saving).await.unwrap();
     stage.test.drop().await;
 }
 

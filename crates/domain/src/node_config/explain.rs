@@ -6,6 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::conditions::{in_shard, takes_platform, takes_version};
+use super::select::Chosen;
 use super::{LeftoverKind, Pack, Parts, Query, flags};
 use crate::node::NodeFacts;
 
@@ -23,11 +24,11 @@ pub enum Fate {
 /// A part, as seen from one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contribution {
-    /// `pack`, `query`, `file path`, `decorator`, `option`, `section` or `leftover`.
+    /// `pack`, `query`, `file path`, `decorator`, `option`, `pack option`, `section` or `leftover`.
     pub kind: &'static str,
     /// What people call it; a query of a pack as `pack/query`.
     pub name: String,
-    /// Which; of a query in a pack the pack's.
+    /// Which; of a query or an option in a pack the pack's.
     pub id: Option<Uuid>,
     /// The tag expression that decided; empty for every node.
     pub target: String,
@@ -102,6 +103,9 @@ impl Parts {
                 fate,
             ));
         }
+        for pack in &chosen.packs {
+            options_of_pack(pack, &chosen, node, &mut found);
+        }
         for section in &self.sections {
             let fate = fate(is_in(&chosen.sections, section), section.enabled, || None);
             let name = format!("{}/{}", section.key, section.name);
@@ -117,11 +121,11 @@ impl Parts {
             let is_sent = chosen
                 .leftovers
                 .contains(&(leftover.kind, leftover.name.as_str()));
+            let of_packs = chosen.packs.iter().flat_map(|pack| pack.options());
             let overridden = leftover.kind == LeftoverKind::Option
-                && chosen
-                    .options
-                    .iter()
-                    .any(|option| option.name == leftover.name);
+                && (chosen.options.iter().map(|option| option.name.as_str()))
+                    .chain(of_packs.map(|(name, _)| name))
+                    .any(|name| name == leftover.name);
             let fate = if overridden {
                 Fate::LeftOut("an option of this name is sent".to_owned())
             } else {
@@ -195,6 +199,32 @@ fn pack(pack: &Pack, is_sent: bool, node: &NodeFacts, found: &mut Vec<Contributi
         };
         let name = format!("{}/{}", pack.name, query.name);
         found.push(part("query", &name, pack.id.0, target, fate));
+    }
+}
+
+/// Options that came inside a pack which the node gets.
+fn options_of_pack(
+    pack: &Pack,
+    chosen: &Chosen<'_>,
+    node: &NodeFacts,
+    found: &mut Vec<Contribution>,
+) {
+    for (name, value) in pack.options() {
+        let fate = if chosen.options.iter().any(|option| option.name == name) {
+            Fate::NotRun("the option that is set by itself wins".to_owned())
+        } else if pack.is_for(node) {
+            option_fate(name, node)
+        } else {
+            Fate::NotRun("its pack does not run".to_owned())
+        };
+        let name = format!("{name} = {value} (pack {})", pack.name);
+        found.push(part(
+            "pack option",
+            &name,
+            pack.id.0,
+            pack.target.as_str(),
+            fate,
+        ));
     }
 }
 

@@ -4,11 +4,13 @@
 //! the tests, which carry the case names E…, C…, R…, S…, W… of our compatibility corpus) and strict in what it writes.
 //! What the lines of a log *mean* is decided in [`crate::log`], not here.
 
+pub mod aliases;
 mod answer;
 mod carve;
 mod columns;
 mod config;
 mod distributed;
+pub mod endpoint;
 mod enroll;
 mod json;
 mod log;

@@ -19,6 +19,17 @@ pub struct Limits {
     pub quiet_percent: usize,
 }
 
+/// The stage that is under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Present {
+    /// From 0.
+    pub number: i16,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// Nodes that check in and would come in if the stage were measured again now.
+    pub others: usize,
+}
+
 /// A node inside, and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Watched {
@@ -28,7 +39,7 @@ pub struct Watched {
     pub stage: i16,
     /// It was checking in then, so it is waited for.
     pub counted: bool,
-    /// When it was first seen to have fetched the new config.
+    /// When it first fetched the new config, as far as that is known.
     pub fetched_at: Option<DateTime<Utc>>,
     /// By its `config_hash` it runs the new config.
     pub runs: bool,
@@ -42,7 +53,7 @@ pub struct Watched {
     pub errors_before: u32,
     /// Error lines since it fetched the new config, or in the last hour if that is longer ago.
     pub errors_after: u32,
-    /// Messages about queries or the config since then, of kinds that it had not sent in the hour before.
+    /// Messages about queries or the config since then that it had not sent for a long time before.
     pub complaints: Vec<String>,
 }
 
@@ -79,6 +90,8 @@ pub struct Trouble {
 pub enum Verdict {
     /// Nothing yet.
     Wait,
+    /// Those waited for have left, or there were none, and others are there: the stage is to be measured again.
+    Widen,
     /// On to the next stage, or, after the last, done.
     Go,
     /// No further nodes; here is why.
@@ -89,12 +102,49 @@ pub enum Verdict {
 #[must_use]
 pub fn judge(
     watched: &[Watched],
-    stage: i16,
-    stage_started_at: DateTime<Utc>,
+    present: &Present,
     limits: &Limits,
     now: DateTime<Utc>,
 ) -> Verdict {
+    let elapsed = (now - present.started_at).num_seconds();
+    let fresh = now - TimeDelta::seconds(limits.quiet_seconds);
+    // One that left before it got anything tells nothing.
+    let waited_for: Vec<&Watched> = watched
+        .iter()
+        .filter(|node| node.stage == present.number && node.counted)
+        .filter(|node| node.fetched_at.is_some() || node.last_seen_at.is_some_and(|at| at >= fresh))
+        .collect();
+    let running = waited_for.iter().filter(|node| node.runs).count();
+    let is_enough = running >= (waited_for.len() * limits.enough_percent).div_ceil(100);
     let mut troubles: Vec<Trouble> = watched.iter().filter_map(complaint_of).collect();
+    troubles.extend(too_quiet(watched, limits, now));
+    if !is_enough && elapsed >= limits.take_up_seconds {
+        let late = waited_for.iter().filter(|node| !node.runs);
+        troubles.extend(late.map(|node| not_taken_up(node)));
+    }
+    if !troubles.is_empty() {
+        return Verdict::Halt(troubles);
+    }
+    if waited_for.is_empty() {
+        let of_stage = |node: &&Watched| node.stage == present.number;
+        if present.others > 0 && !watched.iter().filter(of_stage).any(|node| node.runs) {
+            return Verdict::Widen;
+        }
+        // A small fleet has stages without a node of their own: what was seen so far has to do. Without anybody it is not gone on:
+        // those who are away would all get together what nobody has tried.
+        if !watched.iter().any(|node| node.runs) {
+            return Verdict::Wait;
+        }
+    }
+    if is_enough && elapsed >= limits.stage_seconds {
+        Verdict::Go
+    } else {
+        Verdict::Wait
+    }
+}
+
+/// The quiet nodes, if they are more than may be.
+fn too_quiet(watched: &[Watched], limits: &Limits, now: DateTime<Utc>) -> Vec<Trouble> {
     let having = watched
         .iter()
         .filter(|node| node.fetched_at.is_some())
@@ -104,39 +154,9 @@ pub fn judge(
         .filter_map(|node| quiet(node, limits, now))
         .collect();
     if quiet.len() > having * limits.quiet_percent / 100 {
-        troubles.extend(quiet);
-    }
-    let elapsed = (now - stage_started_at).num_seconds();
-    let fresh = now - TimeDelta::seconds(limits.quiet_seconds);
-    // One that left before it got anything tells nothing.
-    let waited_for: Vec<&Watched> = watched
-        .iter()
-        .filter(|node| node.stage == stage && node.counted)
-        .filter(|node| node.fetched_at.is_some() || node.last_seen_at.is_some_and(|at| at >= fresh))
-        .collect();
-    let of_stage = watched.iter().filter(|node| node.stage == stage);
-    let running = if waited_for.is_empty() {
-        of_stage.filter(|node| node.runs).count()
+        quiet
     } else {
-        waited_for.iter().filter(|node| node.runs).count()
-    };
-    let needed = (waited_for.len() * limits.enough_percent)
-        .div_ceil(100)
-        .max(1);
-    if running < needed && !waited_for.is_empty() && elapsed >= limits.take_up_seconds {
-        troubles.extend(
-            waited_for
-                .iter()
-                .filter(|node| !node.runs)
-                .map(|node| not_taken_up(node)),
-        );
-    }
-    if !troubles.is_empty() {
-        Verdict::Halt(troubles)
-    } else if running >= needed && elapsed >= limits.stage_seconds {
-        Verdict::Go
-    } else {
-        Verdict::Wait
+        Vec::new()
     }
 }
 
@@ -250,8 +270,16 @@ mod tests {
         }
     }
 
+    fn present(number: i16, others: usize) -> Present {
+        Present {
+            number,
+            started_at: at(0),
+            others,
+        }
+    }
+
     fn at_second(now: i64, watched: &[Watched]) -> Verdict {
-        judge(watched, 0, at(0), &LIMITS, at(now))
+        judge(watched, &present(0, 0), &LIMITS, at(now))
     }
 
     fn kinds(verdict: Verdict) -> Vec<Kind> {
@@ -272,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_stage_waits_for_somebody() {
+    fn what_nobody_has_tried_waits_for_somebody() {
         assert_eq!(at_second(5000, &[]), Verdict::Wait);
         let mut absent = well(1, 5000);
         (absent.counted, absent.runs, absent.fetched_at) = (false, false, None);
@@ -280,9 +308,26 @@ mod tests {
             at_second(5000, std::slice::from_ref(&absent)),
             Verdict::Wait
         );
+        let others = judge(&[absent], &present(0, 3), &LIMITS, at(1));
+        assert_eq!(others, Verdict::Widen);
         let mut back = well(1, 5000);
         back.counted = false;
         assert_eq!(at_second(5000, &[back]), Verdict::Go);
+    }
+
+    #[test]
+    fn a_stage_without_a_node_of_its_own_is_over_in_its_time() {
+        // Of ten nodes the first stage holds one, and a tenth of them is that one again.
+        let second = |now, others| judge(&[well(1, now)], &present(1, others), &LIMITS, at(now));
+        assert_eq!(second(99, 0), Verdict::Wait);
+        assert_eq!(second(100, 0), Verdict::Go);
+        // Its nodes have left, but there are others.
+        assert_eq!(second(100, 1), Verdict::Widen);
+        let mut left = well(2, 100);
+        (left.stage, left.runs, left.fetched_at) = (1, false, None);
+        left.last_seen_at = Some(at(5));
+        let nodes = [well(1, 100), left];
+        assert_eq!(judge(&nodes, &present(1, 0), &LIMITS, at(100)), Verdict::Go);
     }
 
     #[test]
@@ -352,7 +397,7 @@ mod tests {
         first.newly_denylisted = vec!["q".into()];
         let mut second = well(2, 150);
         second.stage = 1;
-        let verdict = judge(&[first, second], 1, at(0), &LIMITS, at(150));
+        let verdict = judge(&[first, second], &present(1, 0), &LIMITS, at(150));
         assert_eq!(kinds(verdict), [Kind::Denylisted]);
     }
 }

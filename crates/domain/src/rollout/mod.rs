@@ -7,13 +7,14 @@
 mod judge;
 mod share;
 
-pub use judge::{Kind, Limits, Trouble, Verdict, Watched, judge};
-pub use share::{EVERYBODY, Inside, changed_nodes, inside, position};
+pub use judge::{Kind, Limits, Present, Trouble, Verdict, Watched, judge};
+pub use share::{EVERYBODY, Inside, Move, changed_nodes, inside, position};
 
 use chrono::TimeDelta;
 use serde::Deserialize;
 
 use crate::node::HealthLimits;
+use crate::node_config::Parts;
 
 /// Settings `[rollouts]`, read by the manager (which begins roll-outs) and by the worker (which moves them on).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -56,6 +57,17 @@ impl Plan {
         HealthLimits::default()
             .offline_after
             .min(TimeDelta::seconds(self.quiet_seconds))
+    }
+
+    /// How far back a message makes a later one of the same words no news. A query that always fails says so only as often as it runs.
+    #[must_use]
+    pub fn look_back(parts: &Parts) -> TimeDelta {
+        let packed = parts.packs.iter().flat_map(|pack| &pack.queries);
+        let intervals = packed
+            .chain(&parts.queries)
+            .map(|query| query.interval_seconds);
+        let longest = intervals.max().map_or(0, i64::from);
+        TimeDelta::seconds(2 * longest).max(TimeDelta::hours(24))
     }
 
     /// The limits by which a stage is judged.

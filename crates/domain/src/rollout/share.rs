@@ -55,14 +55,20 @@ pub struct Inside {
 }
 
 /// Who is inside when `share` percent are: measured of the nodes concerned that check in (`seen`), since nobody learns anything from
-/// the others. Those come in by their position, too, and are not waited for.
+/// the others. Those come in by their position, too, and are not waited for. Up to `least` nodes are inside already, and stay.
 #[must_use]
-pub fn inside(rollout: Uuid, concerned: &[NodeId], seen: &HashSet<NodeId>, share: i16) -> Inside {
+pub fn inside(
+    rollout: Uuid,
+    concerned: &[NodeId],
+    seen: &HashSet<NodeId>,
+    share: i16,
+    least: i64,
+) -> Inside {
     let candidates: Vec<NodeId> = (concerned.iter())
         .filter(|id| seen.contains(id))
         .copied()
         .collect();
-    let threshold = threshold(rollout, &candidates, share);
+    let threshold = threshold(rollout, &candidates, share).max(least);
     let nodes = (concerned.iter())
         .filter(|id| position(rollout, **id) <= threshold)
         .map(|id| (*id, seen.contains(id)))
@@ -70,21 +76,75 @@ pub fn inside(rollout: Uuid, concerned: &[NodeId], seen: &HashSet<NodeId>, share
     Inside { threshold, nodes }
 }
 
-/// The nodes that would get another document by `after` than by `before`. Both are [`sorted`](Parts::sorted).
+/// What a node is sent now and what it would be sent. Parts are [`sorted`](Parts::sorted).
+#[derive(Debug, Clone, Copy)]
+pub struct Move<'a> {
+    /// Which.
+    pub node: NodeId,
+    /// What its config is made of now.
+    pub before: &'a Parts,
+    /// Outside of a roll-out that is under way: what that brings it anyway.
+    pub coming: Option<&'a Parts>,
+    /// What targets ask of it now.
+    pub was: &'a NodeFacts,
+    /// What its config would be made of.
+    pub after: &'a Parts,
+    /// What targets would ask of it.
+    pub becomes: &'a NodeFacts,
+}
+
+impl<'a> Move<'a> {
+    /// All these nodes, the same before and after, from some parts to others.
+    pub fn all(
+        before: &'a Parts,
+        after: &'a Parts,
+        nodes: impl IntoIterator<Item = (NodeId, &'a NodeFacts)>,
+    ) -> impl Iterator<Item = Self> {
+        nodes.into_iter().map(move |(node, facts)| Self {
+            node,
+            before,
+            coming: None,
+            was: facts,
+            after,
+            becomes: facts,
+        })
+    }
+
+    /// Equal for moves from the same document to the same document.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind {
+            parts: (
+                std::ptr::from_ref(self.before),
+                std::ptr::from_ref(self.after),
+            ),
+            selections: (
+                self.before.select(self.was),
+                self.after.select(self.becomes),
+            ),
+        }
+    }
+}
+
+/// See [`Move::kind`]. The addresses only tell parts apart that live as long as the moves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    parts: (*const Parts, *const Parts),
+    selections: (Selection, Selection),
+}
+
+/// The nodes that would get another document.
 #[must_use]
-pub fn changed_nodes<'n>(
-    before: &Parts,
-    after: &Parts,
-    nodes: impl IntoIterator<Item = (NodeId, &'n NodeFacts)>,
-) -> Vec<NodeId> {
-    let mut known: HashMap<(Selection, Selection), bool> = HashMap::new();
-    let changed = nodes.into_iter().filter(|(_, facts)| {
-        let selections = (before.select(facts), after.select(facts));
-        *known.entry(selections).or_insert_with(|| {
-            to_bytes(&before.assemble(facts)) != to_bytes(&after.assemble(facts))
+pub fn changed_nodes<'a>(moves: impl IntoIterator<Item = Move<'a>>) -> Vec<NodeId> {
+    let mut known: HashMap<Kind, bool> = HashMap::new();
+    let changed = moves.into_iter().filter(|each| {
+        let kind = each.kind();
+        let (from, to) = kind.selections.clone();
+        *known.entry(kind).or_insert_with(|| {
+            to_bytes(&each.before.assemble_selection(&from))
+                != to_bytes(&each.after.assemble_selection(&to))
         })
     });
-    changed.map(|(id, _)| id).collect()
+    changed.map(|each| each.node).collect()
 }
 
 #[cfg(test)]
@@ -139,10 +199,13 @@ mod tests {
         let rollout = Uuid::from_u128(9);
         let nodes = nodes(200);
         let seen: HashSet<NodeId> = nodes.iter().copied().take(50).collect();
-        let inside = inside(rollout, &nodes, &seen, 10);
-        let counted = inside.nodes.iter().filter(|(_, counted)| *counted).count();
+        let some = inside(rollout, &nodes, &seen, 10, 0);
+        let counted = some.nodes.iter().filter(|(_, counted)| *counted).count();
         assert_eq!(counted, 5);
-        assert!(inside.nodes.len() > counted);
+        assert!(some.nodes.len() > counted);
+        // Who is inside stays inside, however few the share is of.
+        let again = inside(rollout, &nodes, &seen, 1, some.threshold);
+        assert_eq!(again, some);
     }
 
     #[test]

@@ -3,19 +3,15 @@
 use ostiary_domain::cut_off::{Care, Danger};
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
+use ostiary_domain::rollout::Plan;
 use sha2::{Digest as _, Sha256};
 
 use super::Saving;
+use super::sent::Sent;
 use crate::error::{Error, FieldErrors};
-use crate::state::App;
 
 /// Names of nodes that a preview says.
 const NAMED: usize = 8;
-
-/// Paths that the api answers besides its own: those of the settings.
-pub(super) fn served(_: &App) -> Vec<String> {
-    Vec::new()
-}
 
 /// The value of `cut_off` that a form of deletion sends.
 const DELETION: &str = "deletion";
@@ -71,66 +67,91 @@ pub(super) fn confirmed(
         return Ok(());
     }
     let mut errors = FieldErrors::default();
-    let sentences: Vec<String> = dangers.iter().map(sentence).collect();
-    errors.add("cut_off", sentences.join("\n"));
-    errors.add("cut_off_digest", digest(dangers));
-    if let Some(word) = must_type {
-        errors.add("cut_off_word", word);
-    }
+    ask(&mut errors, dangers);
     Err(Error::Invalid(errors))
 }
 
-/// Says what would happen.
-pub(super) fn preview(
-    app: &App,
-    nodes: &[(NodeId, NodeFacts)],
-    changed: &[NodeId],
-    dangers: &[Danger],
-) -> Error {
-    let mut names: Vec<&str> = nodes
-        .iter()
-        .filter(|(id, _)| changed.contains(id))
-        .map(|(_, facts)| facts.name.as_str())
-        .take(NAMED + 1)
-        .collect();
-    names.sort_unstable();
-    let more = if names.len() > NAMED { ", …" } else { "" };
-    names.truncate(NAMED);
-    let mut text = match changed.len() {
-        0 => format!(
-            "None of the {} nodes would get another config.",
-            nodes.len()
-        ),
-        count => format!(
-            "{count} of {} nodes would get another config: {}{more}.",
-            nodes.len(),
-            names.join(", ")
-        ),
-    };
-    if changed.len() > 1 {
-        let shares = app.settings.rollouts.shares();
-        let counts: Vec<String> = shares
-            .iter()
-            .map(|share| {
-                let share = usize::try_from(*share).unwrap_or(100);
-                (changed.len() * share).div_ceil(100).to_string()
-            })
-            .collect();
-        text.push_str(&format!(
-            " In stages it would be {} of them, if all check in.",
-            counts.join(", then ")
-        ));
+/// What would happen.
+pub(super) struct Preview<'a> {
+    pub(super) plan: &'a Plan,
+    /// The nodes that would get another config than they are sent now.
+    pub(super) changed: Vec<NodeId>,
+    /// Would the change join the roll-out that is under way?
+    pub(super) joins: bool,
+    pub(super) sent: &'a Sent,
+    pub(super) nodes: &'a [(NodeId, NodeFacts)],
+}
+
+impl Preview<'_> {
+    /// Says it.
+    pub(super) fn say(&self, dangers: &[Danger]) -> Error {
+        let mut text = self.who();
+        text.push_str(&self.when());
+        let mut errors = FieldErrors::one("preview", text);
+        if !dangers.is_empty() {
+            ask(&mut errors, dangers);
+        }
+        Error::Invalid(errors)
     }
-    let mut errors = FieldErrors::one("preview", text);
-    if !dangers.is_empty() {
-        let sentences: Vec<String> = dangers.iter().map(sentence).collect();
-        errors.add("cut_off", sentences.join("\n"));
-        errors.add("cut_off_digest", digest(dangers));
-        if let Some(word) = to_be_typed(dangers) {
-            errors.add("cut_off_word", word);
+
+    fn who(&self) -> String {
+        let mut names: Vec<&str> = self
+            .nodes
+            .iter()
+            .filter(|(id, _)| self.changed.contains(id))
+            .map(|(_, facts)| facts.name.as_str())
+            .take(NAMED + 1)
+            .collect();
+        names.sort_unstable();
+        let more = if names.len() > NAMED { ", …" } else { "" };
+        names.truncate(NAMED);
+        match self.changed.len() {
+            0 => format!(
+                "None of the {} nodes would get another config.",
+                self.nodes.len()
+            ),
+            count => format!(
+                "{count} of {} nodes would get another config: {}{more}.",
+                self.nodes.len(),
+                names.join(", ")
+            ),
         }
     }
-    Error::Invalid(errors)
+
+    fn when(&self) -> String {
+        if self.changed.is_empty() {
+            return String::new();
+        }
+        if self.joins {
+            let is_outside = |node: &&NodeId| self.sent.is_outside(**node);
+            let later = self.changed.iter().filter(is_outside).count();
+            return format!(
+                " It joins the roll-out that is under way: {} of them are inside and get it at once, {later} as it goes on.",
+                self.changed.len() - later
+            );
+        }
+        if self.changed.len() == 1 {
+            return String::new();
+        }
+        let counts = self.plan.shares().into_iter().map(|share| {
+            let share = usize::try_from(share).unwrap_or(100);
+            (self.changed.len() * share).div_ceil(100).to_string()
+        });
+        format!(
+            " In stages it would be {} of them, if all check in.",
+            counts.collect::<Vec<_>>().join(", then ")
+        )
+    }
+}
+
+/// Asks about dangers beside the form.
+fn ask(errors: &mut FieldErrors, dangers: &[Danger]) {
+    let sentences: Vec<String> = dangers.iter().map(sentence).collect();
+    errors.add("cut_off", sentences.join("\n"));
+    errors.add("cut_off_digest", digest(dangers));
+    if let Some(word) = to_be_typed(dangers) {
+        errors.add("cut_off_word", word);
+    }
 }
 
 #[cfg(test)]

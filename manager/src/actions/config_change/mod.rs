@@ -1,11 +1,14 @@
-//! Changing what configs are made of: the one way for packs, queries, file paths, options, decorators, sections and imports alike.
+//! Changing what nodes are sent: the one way for packs, queries, file paths, options, decorators, sections and imports alike, and for
+//! whatever else decides who gets what: tags of nodes, tables that are denied.
 //!
 //! [`ConfigChange::begin`] takes the turn and remembers how things are; the caller writes; [`ConfigChange::finish`] looks at what came
 //! of it, in the same transaction: is a config too large, could an option cut nodes off, who gets another config, at once or in
 //! stages? Then it keeps a revision and the audit entry, and commits. Nothing else may commit such a change.
 
+mod going_out;
 mod guard;
 mod saving;
+mod sent;
 
 use std::ops::{Deref, DerefMut};
 
@@ -14,16 +17,18 @@ use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
 use ostiary_domain::node_config::Parts;
 use ostiary_domain::revision::Objects;
-use ostiary_domain::rollout::{Inside, changed_nodes, inside};
+use ostiary_domain::rollout::changed_nodes;
 use ostiary_store::config_revisions::{self, NewRevision};
-use ostiary_store::rollouts::{self, NewRollout, Stage};
-use ostiary_store::{Conn, Db, Tx, config_parts, node_lists};
-use uuid::Uuid;
+use ostiary_store::{Conn, Db, Tx, config_parts, leftovers, node_lists, rollouts, table_denials};
 
 pub use saving::Saving;
 
+use going_out::{GoingOut, joins};
+use sent::Sent;
+
 use super::audit::{Change, record};
-use crate::auth::{Permit, Right};
+use super::sql_check::look_at_all;
+use crate::auth::{Actor, Permit, Right};
 use crate::error::Result;
 use crate::state::App;
 
@@ -33,27 +38,34 @@ pub(in crate::actions) struct ConfigChange {
     objects: Objects,
     /// As people set them.
     parts: Parts,
-    /// As nodes got them: without what they may not be asked.
-    given: Parts,
+    sent: Sent,
+}
+
+/// How things are after what was written.
+struct Written {
+    /// What configs are made of, without what nodes may not be asked.
+    after: Parts,
+    nodes: Vec<(NodeId, NodeFacts)>,
 }
 
 impl ConfigChange {
-    /// Waits for the turn to change config objects.
+    /// Waits for the turn to change what nodes are sent.
     pub(in crate::actions) async fn begin(app: &App) -> Result<Self> {
         let mut tx = app.db.begin().await?;
         config_revisions::lock(&mut tx).await?;
         let objects = config_revisions::objects(&mut tx).await?;
         let parts = config_parts::load(&mut tx).await?;
-        let given = config_parts::load_for_nodes(&mut tx).await?;
+        let given = table_denials::withhold(&mut tx, parts.clone()).await?;
+        let sent = Sent::load(&mut tx, given).await?;
         Ok(Self {
             tx,
             objects,
             parts,
-            given,
+            sent,
         })
     }
 
-    /// Checks what was written, keeps it as a revision with its audit entry, and commits. Gives the revision, unless nothing changed.
+    /// Checks what was written, keeps it as a revision with its audit entry, and commits. Gives the revision, unless no object changed.
     ///
     /// # Errors
     /// [`Error::Refused`](crate::error::Error::Refused) when a config would become too large;
@@ -66,52 +78,93 @@ impl ConfigChange {
         saving: &Saving,
         change: Change<'_>,
     ) -> Result<Option<i64>> {
-        let written = config_parts::load(&mut self.tx).await?;
-        super::leftovers::note(&mut self.tx, app, &self.parts, &written).await?;
-        super::check_config_sizes(&mut self.tx).await?;
-        let after = config_parts::load_for_nodes(&mut self.tx).await?;
-        let nodes = node_lists::facts(&mut self.tx).await?;
-        let facts = || nodes.iter().map(|(id, facts)| (*id, facts));
-        let changed = changed_nodes(&self.given, &after, facts());
-        let dangers = cut_off::dangers(
-            &self.given,
-            &after,
-            nodes.iter().map(|(_, facts)| facts),
-            &guard::served(app),
-        );
-        if saving.preview {
-            return Err(guard::preview(app, &nodes, &changed, &dangers));
-        }
-        guard::confirmed(saving, &dangers, change.action.ends_with(".delete"))?;
-        let mut revision = None;
+        let is_deletion = change.action.ends_with(".delete");
+        let written = self.check(app, saving, is_deletion).await?;
         let objects = config_revisions::objects(&mut self.tx).await?;
+        let mut revision = None;
         if objects != self.objects {
-            let base = self.base_revision(app).await?;
-            let actor = permit.actor();
-            let new = NewRevision {
-                user_id: actor.user_id.map(|id| id.0),
-                user_name: &actor.name,
-                what: &change.sentence(),
-                objects: &objects,
-            };
-            let number = config_revisions::insert(&mut self.tx, &new, app.now()).await?;
+            let what = change.sentence();
+            let number =
+                (self.keep(app, saving, (permit.actor(), &what), &objects, &written)).await?;
             revision = Some(number);
-            let going_out = GoingOut {
-                base,
-                number,
-                base_parts: &self.parts,
-                before: &self.given,
-                after: &after,
-                nodes: &nodes,
-                user_name: &actor.name,
-            };
-            going_out
-                .decide(app, &mut self.tx, saving.in_stages(app))
-                .await?;
         }
         record(app, &mut self.tx, permit, change).await?;
         Db::commit(self.tx).await?;
         Ok(revision)
+    }
+
+    /// Checks what was written about nodes rather than about config objects, and commits; the caller has recorded it. It takes
+    /// effect at once, and is no revision.
+    ///
+    /// # Errors
+    /// As of [`finish`](Self::finish).
+    pub(in crate::actions) async fn finish_recorded(
+        mut self,
+        app: &App,
+        saving: &Saving,
+    ) -> Result<()> {
+        self.check(app, saving, false).await?;
+        Ok(Db::commit(self.tx).await?)
+    }
+
+    async fn check(&mut self, app: &App, saving: &Saving, is_deletion: bool) -> Result<Written> {
+        let mut parts = config_parts::load(&mut self.tx).await?;
+        if self.parts.tables_made() != parts.tables_made() {
+            look_at_all(&app.sql_checkers, &mut self.tx, app.now()).await?;
+        }
+        if super::leftovers::note(&mut self.tx, app, &self.parts, &parts).await? {
+            parts.leftovers = leftovers::list(&mut self.tx).await?;
+            parts = parts.sorted();
+        }
+        let nodes = node_lists::facts(&mut self.tx).await?;
+        super::config_size::refuse_too_large(&parts, &nodes)?;
+        let after = table_denials::withhold(&mut self.tx, parts).await?;
+        let dangers = cut_off::dangers(self.sent.moves(&after, &nodes), &app.settings.api.aliases);
+        if saving.preview {
+            let active = rollouts::find_active(&mut self.tx).await?;
+            let preview = guard::Preview {
+                plan: &app.settings.rollouts,
+                changed: changed_nodes(self.sent.moves(&after, &nodes)),
+                joins: active.is_some_and(|active| joins(&active, saving.in_stages(app))),
+                sent: &self.sent,
+                nodes: &nodes,
+            };
+            return Err(preview.say(&dangers));
+        }
+        guard::confirmed(saving, &dangers, is_deletion)?;
+        Ok(Written { after, nodes })
+    }
+
+    /// Keeps a revision, and lets the change go out.
+    async fn keep(
+        &mut self,
+        app: &App,
+        saving: &Saving,
+        (actor, what): (&Actor, &str),
+        objects: &Objects,
+        written: &Written,
+    ) -> Result<i64> {
+        let base = self.base_revision(app).await?;
+        let new = NewRevision {
+            user_id: actor.user_id.map(|id| id.0),
+            user_name: &actor.name,
+            what,
+            objects,
+        };
+        let number = config_revisions::insert(&mut self.tx, &new, app.now()).await?;
+        let going_out = GoingOut {
+            base,
+            number,
+            base_parts: &self.parts,
+            before: &self.sent.parts,
+            after: &written.after,
+            nodes: &written.nodes,
+            user_name: &actor.name,
+        };
+        going_out
+            .decide(app, &mut self.tx, saving.in_stages(app))
+            .await?;
+        Ok(number)
     }
 
     /// The revision that says how things were before this change. The very first change has none yet, and a release may have changed
@@ -151,82 +204,4 @@ impl DerefMut for ConfigChange {
     fn deref_mut(&mut self) -> &mut Conn {
         &mut self.tx
     }
-}
-
-/// A change on its way to nodes.
-struct GoingOut<'a> {
-    base: i64,
-    number: i64,
-    /// What is kept of it is what people set: what may not be asked of nodes is as of the moment.
-    base_parts: &'a Parts,
-    before: &'a Parts,
-    after: &'a Parts,
-    nodes: &'a [(NodeId, NodeFacts)],
-    user_name: &'a str,
-}
-
-impl GoingOut<'_> {
-    /// At once or in stages? A change saved while a roll-out is under way joins it, and it begins again.
-    async fn decide(&self, app: &App, conn: &mut Conn, in_stages: bool) -> Result<()> {
-        if let Some(active) = rollouts::lock_active(conn).await? {
-            let Some(split) = rollouts::find_split(conn).await? else {
-                return Ok(());
-            };
-            let concerned = self.concerned(&split.base);
-            rollouts::clear_nodes(conn, active.id).await?;
-            if concerned.is_empty() {
-                // By hand everything is again as it was.
-                rollouts::end(conn, active.id, true, app.now()).await?;
-                return Ok(());
-            }
-            let share = active.shares.first().copied().unwrap_or(100);
-            let first = first_nodes(app, conn, active.id, &concerned, share).await?;
-            let stage = Stage {
-                number: 0,
-                threshold: first.threshold,
-                revision: self.number,
-            };
-            rollouts::begin_stage(conn, active.id, stage, app.now()).await?;
-            rollouts::add_nodes(conn, active.id, 0, &first.nodes, app.now()).await?;
-            return Ok(());
-        }
-        let concerned = self.concerned(self.before);
-        if !in_stages || concerned.is_empty() {
-            return Ok(());
-        }
-        let id = ostiary_boot::clock::new_id();
-        let shares = app.settings.rollouts.shares();
-        let share = shares.first().copied().unwrap_or(100);
-        let first = first_nodes(app, conn, id, &concerned, share).await?;
-        let new = NewRollout {
-            id,
-            base_revision: self.base,
-            revision: self.number,
-            base: self.base_parts,
-            shares: &shares,
-            threshold: first.threshold,
-            user_name: self.user_name,
-        };
-        rollouts::insert(conn, &new, app.now()).await?;
-        rollouts::add_nodes(conn, id, 0, &first.nodes, app.now()).await?;
-        Ok(())
-    }
-
-    fn concerned(&self, base: &Parts) -> Vec<NodeId> {
-        let facts = self.nodes.iter().map(|(id, facts)| (*id, facts));
-        changed_nodes(base, self.after, facts)
-    }
-}
-
-/// The first of the nodes concerned.
-async fn first_nodes(
-    app: &App,
-    conn: &mut Conn,
-    rollout: Uuid,
-    concerned: &[NodeId],
-    share: i16,
-) -> Result<Inside> {
-    let since = app.now() - app.settings.rollouts.online_within();
-    let seen = rollouts::list_seen_since(conn, since).await?;
-    Ok(inside(rollout, concerned, &seen, share))
 }

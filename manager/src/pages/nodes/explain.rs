@@ -11,7 +11,7 @@ use ostiary_domain::node_config::{
 use ostiary_domain::rollout::position;
 use ostiary_store::node_records::{self, FetchedConfig, NodeRecord};
 use ostiary_store::rollouts::{self, Rollout, Split};
-use ostiary_store::{config_parts, node_lists};
+use ostiary_store::{Db, config_parts, node_lists};
 use serde_json::{Value, json};
 
 use super::show::{load, render};
@@ -34,7 +34,8 @@ pub(crate) async fn config(
     _: Permit<View>,
     Path(id): Path<NodeId>,
 ) -> Result<Response> {
-    let mut conn = app.db.acquire().await?;
+    // At one moment: a change that is saved meanwhile would look like a difference of the node.
+    let mut conn = app.db.begin_snapshot().await?;
     let node = load(&mut conn, id).await?;
     let facts = node_lists::facts_of(&mut conn, id)
         .await?
@@ -44,7 +45,7 @@ pub(crate) async fn config(
     let kept = kept_from(&mut conn, &facts).await?;
     let active = rollouts::find_active(&mut conn).await?;
     let split = rollouts::find_split(&mut conn).await?;
-    drop(conn);
+    Db::roll_back(conn).await?;
     let side = active
         .as_ref()
         .zip(split.as_ref())
@@ -124,7 +125,7 @@ fn compare(before: &str, after: &str) -> Vec<Value> {
 
 fn shown(part: &Contribution) -> Value {
     let url = part.id.map(|id| match part.kind {
-        "pack" => format!("/packs/{id}"),
+        "pack" | "pack option" => format!("/packs/{id}"),
         "query" if part.name.contains('/') => format!("/packs/{id}"),
         "query" => format!("/queries/{id}/edit"),
         "file path" => format!("/file-paths/{id}/edit"),
