@@ -1,6 +1,6 @@
 //! From pending rows to what their posts say: decompressed, freed of repetitions, decoded. Nothing is written here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use ostiary_domain::fingerprint::{Dedup, PostFingerprints};
@@ -35,18 +35,18 @@ pub(crate) struct ReadPost<'p> {
 /// The lines that each node posted lately, by log type, and those that this group adds.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    posts: HashMap<(NodeId, u8), Vec<PostFingerprints>>,
+    posts: HashMap<(NodeId, u8), BTreeMap<i64, PostFingerprints>>,
     pub(crate) added: Vec<Remembered>,
 }
 
 impl Memory {
     pub(crate) fn new(remembered: Vec<Remembered>) -> Self {
-        let mut posts: HashMap<_, Vec<_>> = HashMap::new();
+        let mut posts: HashMap<_, BTreeMap<_, _>> = HashMap::new();
         for post in remembered {
             posts
                 .entry((post.node_id, post.log_type))
                 .or_default()
-                .push(post.lines);
+                .insert(post.batch_id, post.lines);
         }
         Self {
             posts,
@@ -61,10 +61,11 @@ impl Memory {
             .posts
             .entry((post.pending.node_id, post.batch.log_type))
             .or_default();
-        let dedup = Dedup::against(posts, &fingerprints);
-        posts.push(fingerprints.clone());
+        let dedup = Dedup::against(posts.values(), &fingerprints);
+        // As `post_fingerprints::remember` does it: the newest posts stay, also when an older one had to wait and comes after them.
+        posts.insert(post.batch.id, fingerprints.clone());
         if posts.len() > ostiary_domain::fingerprint::REMEMBERED_POSTS {
-            posts.remove(0);
+            posts.pop_first();
         }
         self.added.push(Remembered {
             node_id: post.pending.node_id,
@@ -125,5 +126,46 @@ pub(crate) fn log_type_name(log_type: LogType) -> &'static str {
         LogType::Result => "result",
         LogType::Status => "status",
         LogType::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ostiary_domain::fingerprint::REMEMBERED_POSTS;
+    use ostiary_store::log_batches::compress;
+    use ostiary_store::pending::Work;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_posts_are_remembered_also_when_older_ones_come_after_them() {
+        let row = |id: i64, data: &str| Pending {
+            id,
+            node_id: NodeId(Uuid::nil()),
+            received_at: DateTime::UNIX_EPOCH,
+            attempts: 0,
+            claims: 0,
+            work: Work::Batch(Batch {
+                id,
+                log_type: b's',
+                client_version: String::new(),
+                data: compress(data.as_bytes()),
+            }),
+        };
+        let mut memory = Memory::default();
+        let mut repeated = |id: i64, data: &str| {
+            let pending = row(id, data);
+            let Work::Batch(batch) = &pending.work else {
+                unreachable!("it was made above");
+            };
+            let post = OpenPost::open(&pending, batch, 1 << 20).unwrap();
+            post.read(&mut memory).repeated
+        };
+        assert_eq!(repeated(9, r#"[{"m":"a"},{"m":"b"}]"#), 0);
+        for id in 1..=i64::try_from(REMEMBERED_POSTS).unwrap() {
+            assert_eq!(repeated(id, &format!(r#"[{{"m":{id}}}]"#)), 0);
+        }
+        assert_eq!(repeated(8, r#"[{"m":"a"}]"#), 1);
     }
 }

@@ -254,6 +254,8 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     upkeep::delete_unused_configs(&mut conn, now).await?;
     drop(conn);
     carves::delete_old(app).await?;
+    carves::delete_orphans(app).await?;
+    carves::clear_left_over(app).await;
     rollouts::prune(app).await?;
     certificates::note_ends(app).await?;
     // Releases the lead.

@@ -116,7 +116,10 @@ pub struct Dedup {
 impl Dedup {
     /// Compares a post with the remembered ones of the same (node, log type); their order does not matter.
     #[must_use]
-    pub fn against(previous: &[PostFingerprints], post: &PostFingerprints) -> Self {
+    pub fn against<'a>(
+        previous: impl IntoIterator<Item = &'a PostFingerprints>,
+        post: &PostFingerprints,
+    ) -> Self {
         let counts = post.counts();
         let mut to_drop: HashMap<u64, usize> = HashMap::new();
         for earlier in previous {

@@ -1,7 +1,8 @@
 //! The work not yet done: posts to decode and facts to judge. The truth of the queue; Redis only rings.
 //!
 //! **Invariant:** the rows of one node are worked in the order of their ids, by one transaction at a time. Whoever takes rows holds
-//! the advisory lock of their node until its transaction ends ([`lock_nodes`]).
+//! the advisory lock of their node until its transaction ends ([`lock_nodes`]). So [`take`] never passes over a row that somebody
+//! has locked for a moment ([`release`], [`postpone`]): it waits.
 
 use std::io::Read as _;
 
@@ -232,7 +233,7 @@ pub async fn take(
             FROM pending
             WHERE id IN (SELECT id FROM heads WHERE ready AND id BETWEEN $5 AND $6 ORDER BY id LIMIT $3)
             ORDER BY id
-            FOR UPDATE SKIP LOCKED
+            FOR UPDATE
         ), sized AS (
             SELECT c.*, b.id AS found_id, b.log_type, b.client_version, b.data,
                 coalesce(sum(octet_length(b.data)) OVER (ORDER BY c.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
@@ -333,13 +334,18 @@ pub async fn claim(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     Ok(())
 }
 
-/// Takes claims back: the process is still alive after it worked these rows.
+/// Takes claims back: the process is still alive after it worked these rows. They are locked in the order in which [`take`] does it.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn release(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     sqlx::query!(
-        "UPDATE pending SET claims = claims - 1 WHERE id = ANY($1) AND claims > 0",
+        r#"
+        WITH ours AS MATERIALIZED (
+            SELECT id FROM pending WHERE id = ANY($1) AND claims > 0 ORDER BY id FOR UPDATE
+        )
+        UPDATE pending SET claims = claims - 1 WHERE id IN (SELECT id FROM ours)
+        "#,
         ids
     )
     .execute(conn)

@@ -1,15 +1,19 @@
-//! Joining the blocks of a carve. The lease of a carve is short and renewed, so that one whose worker was killed waits seconds only;
-//! should two workers join the same one, they write the same bytes under the same id.
+//! Joining the blocks of a carve. The lease of a carve is short and renewed by a timer, so that one whose worker was killed waits
+//! seconds only. Whoever loses it stops; what it wrote until then, and says later, counts for nothing.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
 use ostiary_blobs::{Blobs, Writer};
+use ostiary_boot::clock::new_id;
 use ostiary_domain::carve::{ArchiveFormat, Shape};
 use ostiary_domain::ids::CarveId;
 use ostiary_store::carve_upkeep::{self, Joined, ToJoin};
 use ostiary_store::{Db, Result};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::listing::{Incoming, Listing, list};
 use crate::App;
@@ -17,7 +21,7 @@ use crate::App;
 /// How long a carve is held without a sign of life.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
 /// How often it is held anew.
-const HOLD_EVERY: TimeDelta = TimeDelta::seconds(10);
+const HOLD_EVERY: Duration = Duration::from_secs(10);
 /// Blocks that may wait for being listed; each is in memory.
 const AHEAD: usize = 2;
 
@@ -31,9 +35,11 @@ enum JoinError {
     Store(#[from] ostiary_store::Error),
     #[error(transparent)]
     Storage(#[from] ostiary_blobs::Error),
-    /// Never to be: blocks are counted in the transactions that store them.
+    /// Never to be while it is held: blocks are counted in the transactions that store them.
     #[error("block {0} is gone")]
     BlockGone(u32),
+    #[error("somebody else has taken it up")]
+    LeaseLost,
 }
 
 /// Joins every carve that is due; gives how many were.
@@ -45,18 +51,16 @@ pub(crate) async fn join_received(app: &App) -> Result<usize> {
     while !app.shutdown.is_cancelled() {
         let now = app.now();
         let mut conn = app.db.acquire().await?;
-        let taken = carve_upkeep::take_received(&mut conn, now, now + LEASE).await?;
+        let taken = carve_upkeep::take_received(&mut conn, new_id(), now, now + LEASE).await?;
         drop(conn);
         let Some(carve) = taken else { break };
         match join(app, &carve).await {
             Ok(()) => joined += 1,
             Err(JoinError::Store(error)) => return Err(error),
             Err(JoinError::Storage(error)) => put_off(app, &carve, &error).await?,
-            Err(error @ JoinError::BlockGone(_)) => {
-                tracing::error!(carve.id = %carve.id, %error, "a carve cannot be joined");
-                let mut tx = app.db.begin().await?;
-                carve_upkeep::fail(&mut tx, carve.id, &error.to_string(), app.now()).await?;
-                Db::commit(tx).await?;
+            Err(error @ JoinError::BlockGone(_)) => fail(app, &carve, &error).await?,
+            Err(JoinError::LeaseLost) => {
+                tracing::warn!(carve.id = %carve.id, "a carve was taken up by somebody else");
             }
         }
     }
@@ -70,14 +74,69 @@ async fn put_off(app: &App, carve: &ToJoin, error: &ostiary_blobs::Error) -> Res
     tracing::warn!(carve.id = %carve.id, %error, %due_at, "a carve cannot be stored yet");
     let mut conn = app.db.acquire().await?;
     let problem = format!("It cannot be stored yet: {error}");
-    carve_upkeep::put_off(&mut conn, carve.id, &problem, due_at).await
+    carve_upkeep::put_off(&mut conn, carve, &problem, due_at).await?;
+    Ok(())
+}
+
+/// Blocks are gone: because somebody else has joined them, or for good.
+async fn fail(app: &App, carve: &ToJoin, error: &JoinError) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let failed = carve_upkeep::fail(&mut tx, carve, &error.to_string(), app.now()).await?;
+    Db::commit(tx).await?;
+    if failed {
+        tracing::error!(carve.id = %carve.id, %error, "a carve cannot be joined");
+    }
+    Ok(())
+}
+
+/// Holds a carve for as long as this lives. Not a part of joining: a storage may keep a write waiting for longer than a lease.
+struct Holder {
+    lost: CancellationToken,
+    holding: tokio::task::JoinHandle<()>,
+}
+
+impl Holder {
+    fn of(app: &App, carve: &ToJoin) -> Self {
+        let lost = CancellationToken::new();
+        let (app, carve, told) = (app.clone(), carve.clone(), lost.clone());
+        let holding = tokio::spawn(async move {
+            let mut turns = tokio::time::interval(HOLD_EVERY);
+            // The first is at once, and the lease is fresh.
+            turns.tick().await;
+            loop {
+                turns.tick().await;
+                match hold(&app, &carve).await {
+                    Ok(true) => {}
+                    Ok(false) => return told.cancel(),
+                    // It may go on to be ours: Postgres will tell at the end.
+                    Err(error) => tracing::debug!(%error, "a carve could not be held anew"),
+                }
+            }
+        });
+        Self { lost, holding }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.holding.abort();
+    }
+}
+
+async fn hold(app: &App, carve: &ToJoin) -> Result<bool> {
+    let mut conn = app.db.acquire().await?;
+    carve_upkeep::hold(&mut conn, carve, app.now() + LEASE).await
 }
 
 async fn join(app: &App, carve: &ToJoin) -> std::result::Result<(), JoinError> {
     let shape = carve.shape.ok_or(JoinError::BlockGone(0))?;
     let blobs = app.blobs()?;
-    let mut writer = blobs.write(carve.id.0).await?;
-    let copied = copy(app, carve, shape, &mut writer).await;
+    let holder = Holder::of(app, carve);
+    let mut writer = blobs.write(carve.id.0, new_id()).await?;
+    let copied = tokio::select! {
+        copied = copy(app, carve, shape, &mut writer) => copied,
+        () = holder.lost.cancelled() => Err(JoinError::LeaseLost),
+    };
     let joined = match copied {
         Ok(joined) => joined,
         Err(error) => {
@@ -88,7 +147,7 @@ async fn join(app: &App, carve: &ToJoin) -> std::result::Result<(), JoinError> {
     };
     writer.finish().await?;
     let mut tx = app.db.begin().await?;
-    let ours = carve_upkeep::put_joined(&mut tx, carve.id, &joined, app.now()).await?;
+    let ours = carve_upkeep::put_joined(&mut tx, carve, &joined, app.now()).await?;
     Db::commit(tx).await?;
     if ours {
         tracing::info!(carve.id = %carve.id, bytes = shape.carve_size(), format = joined.format, "a carve is stored");
@@ -122,16 +181,11 @@ async fn copy(
     let mut hash = Sha256::new();
     let mut lister: Option<Lister> = None;
     let mut beginning = Vec::new();
-    let mut held_at = app.now();
     for number in 0..shape.block_count() {
         let mut conn = app.db.acquire().await?;
         let block = carve_upkeep::read_block(&mut conn, carve.id, number)
             .await?
             .ok_or(JoinError::BlockGone(number))?;
-        if app.now() - held_at > HOLD_EVERY {
-            held_at = app.now();
-            carve_upkeep::hold(&mut conn, carve.id, held_at + LEASE).await?;
-        }
         drop(conn);
         let block = Bytes::from(block);
         hash.update(&block);

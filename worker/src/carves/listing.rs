@@ -178,7 +178,11 @@ fn take<R: Read>(
             .ok()
             .and_then(|seconds| i64::try_from(seconds).ok()),
     };
+    let is_plain = matches!(kind, tar::EntryType::Regular | tar::EntryType::Continuous);
     Ok(Some(JoinedFile {
+        data_at: i64::try_from(entry.raw_file_position())
+            .ok()
+            .filter(|_| is_plain),
         path: entry_path(&path, carve_id),
         size: i64::try_from(entry.header().entry_size()?).unwrap_or(i64::MAX),
         modified_at: modified_at
@@ -265,6 +269,12 @@ mod tests {
             (Some(2), "")
         );
         assert_eq!((listing.files[0].size, listing.files[1].size), (9, 1000));
+        let bytes = |file: &JoinedFile| {
+            let at = usize::try_from(file.data_at.unwrap()).unwrap();
+            &tar[at..at + usize::try_from(file.size).unwrap()]
+        };
+        assert_eq!(bytes(&listing.files[0]), b"127.0.0.1");
+        assert_eq!(bytes(&listing.files[1]), [0; 1000]);
         let times: Vec<i64> = listing
             .files
             .iter()

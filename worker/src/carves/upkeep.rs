@@ -1,8 +1,9 @@
 //! Carves that nobody rings for: given up, explained by later results, deleted.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt as _;
 use ostiary_domain::carve::carve_row;
-use ostiary_store::{Db, Result, carve_upkeep};
+use ostiary_store::{Db, Result, backups, carve_upkeep};
 
 use crate::App;
 
@@ -30,9 +31,9 @@ pub(crate) async fn give_up(app: &App) -> Result<()> {
 
 /// Finds who asked for carves, and what SHA-256 their nodes give them: a result of a live query names both.
 pub(crate) async fn explain(app: &App) -> Result<()> {
-    let mut conn = app.db.acquire().await?;
-    let since = app.now() - EXPLAIN_FOR;
-    for carve in carve_upkeep::list_unexplained(&mut conn, since, EXPLAIN_AT_ONCE).await? {
+    let (mut conn, now) = (app.db.acquire().await?, app.now());
+    let since = now - EXPLAIN_FOR;
+    for carve in carve_upkeep::take_unexplained(&mut conn, since, now, EXPLAIN_AT_ONCE).await? {
         for (live_query, rows) in carve_upkeep::list_mentions(&mut conn, &carve).await? {
             let Some(row) = carve_row(&rows, &carve.carve_id) else {
                 continue;
@@ -42,6 +43,23 @@ pub(crate) async fn explain(app: &App) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Clears the storage of what was begun and never finished, by processes that were killed meanwhile.
+pub(crate) async fn clear_left_over(app: &App) {
+    // Whoever collects no files need have no storage.
+    if !app.settings.carves.enabled {
+        return;
+    }
+    let cleared = match app.blobs() {
+        Ok(blobs) => blobs.clear_left_over(app.now()).await,
+        Err(error) => Err(error),
+    };
+    match cleared {
+        Ok(0) => {}
+        Ok(cleared) => tracing::info!(cleared, "unfinished objects are cleared away"),
+        Err(error) => tracing::warn!(%error, "unfinished objects cannot be cleared away yet"),
+    }
 }
 
 /// Deletes carves that are past their time, or whose node is gone: first the object, so that none is forgotten.
@@ -68,6 +86,51 @@ pub(crate) async fn delete_old(app: &App) -> Result<()> {
         let mut conn = app.db.acquire().await?;
         carve_upkeep::delete(&mut conn, id).await?;
         tracing::info!(carve.id = %id, "a carve is deleted: past its time, or its node is gone");
+    }
+    Ok(())
+}
+
+/// Objects looked at in one statement.
+const LOOK_AT_ONCE: usize = 1000;
+
+/// Deletes objects that a restored database does not know: carves that came between the backup and the restore. Some days later
+/// only, since a later backup may be restored yet.
+pub(crate) async fn delete_orphans(app: &App) -> Result<()> {
+    let mut conn = app.db.acquire().await?;
+    let before = app.now() - backups::ORPHANS_AFTER;
+    let Some(restored_at) = backups::find_uncleared(&mut conn, before).await? else {
+        return Ok(());
+    };
+    drop(conn);
+    match clear(app, restored_at).await {
+        Ok(()) => {
+            let mut conn = app.db.acquire().await?;
+            backups::note_cleared(&mut conn, restored_at, app.now()).await
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "carves that nobody knows cannot be deleted yet"
+            );
+            Ok(())
+        }
+    }
+}
+
+async fn clear(app: &App, restored_at: DateTime<Utc>) -> anyhow::Result<()> {
+    let blobs = app.blobs()?;
+    let mut objects = blobs.list_before(restored_at).chunks(LOOK_AT_ONCE);
+    while let Some(chunk) = objects.next().await {
+        let ids = chunk
+            .into_iter()
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut conn = app.db.acquire().await?;
+        let orphans = backups::orphans_among(&mut conn, &ids).await?;
+        drop(conn);
+        for id in orphans {
+            blobs.delete(id).await?;
+            tracing::info!(carve.id = %id, "a carve is deleted that came after the backup and before its restore");
+        }
     }
     Ok(())
 }

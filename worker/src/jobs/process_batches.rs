@@ -167,8 +167,8 @@ async fn attempt(
             Ok(Ok(Ok(Step::Done(rows)))) => break Ok(rows),
             // Waited for here, where no connection and no lock of a node is held.
             Ok(Ok(Ok(Step::TurnNeeded))) => turn = Some(app.suspects.turn.lock().await),
-            Ok(Ok(Ok(Step::Claimed(ids)))) => {
-                range = ids.iter().copied().min().zip(ids.iter().copied().max());
+            Ok(Ok(Ok(Step::Claimed { ids, range: group }))) => {
+                range = Some(group);
                 claimed.extend(ids);
             }
             Ok(Ok(Err(error))) => break Err(Failure::Store(error)),

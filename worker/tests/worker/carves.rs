@@ -243,7 +243,13 @@ async fn a_carve_whose_worker_died_is_taken_up_again_after_its_lease() {
     carves.carve(node, &content, 100, &[]).await;
     let mut conn = carves.stage.test.db.acquire().await.unwrap();
     let now = carves.stage.now();
-    let taken = ostiary_store::carve_upkeep::take_received(&mut conn, now, now + seconds(30)).await;
+    let taken = ostiary_store::carve_upkeep::take_received(
+        &mut conn,
+        Uuid::from_u128(1),
+        now,
+        now + seconds(30),
+    )
+    .await;
     assert!(taken.unwrap().is_some());
     drop(conn);
     carves.stage.work().await;
@@ -251,6 +257,85 @@ async fn a_carve_whose_worker_died_is_taken_up_again_after_its_lease() {
     carves.stage.clock.advance(seconds(31));
     carves.stage.work().await;
     assert_eq!(carves.told("state").await, "stored");
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn who_lost_a_carve_to_another_worker_has_no_say_in_it_any_more() {
+    use ostiary_store::carve_upkeep::{Joined, fail, hold, put_joined, put_off, take_received};
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let content = tar(&[("a", b"x")]);
+    let id = carves.carve(node, &content, 100, &[]).await;
+    let mut conn = carves.stage.test.db.acquire().await.unwrap();
+    let now = carves.stage.now();
+    let lost = take_received(&mut conn, Uuid::from_u128(1), now, now + seconds(30))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(hold(&mut conn, &lost, now + seconds(30)).await.unwrap());
+    carves.stage.clock.advance(seconds(31));
+    // Another one has it, and later has stored it.
+    for state in ["received", "stored"] {
+        if state == "received" {
+            let now = carves.stage.now();
+            let taken = take_received(&mut conn, Uuid::from_u128(2), now, now + seconds(30)).await;
+            assert!(taken.unwrap().is_some());
+        } else {
+            carves.stage.clock.advance(seconds(31));
+            carves.stage.work().await;
+        }
+        let joined = Joined {
+            sha256: "0".repeat(64),
+            format: "tar",
+            files: Vec::new(),
+            file_count: None,
+            problem: String::new(),
+        };
+        assert!(!hold(&mut conn, &lost, now + seconds(900)).await.unwrap());
+        assert!(!put_joined(&mut conn, &lost, &joined, now).await.unwrap());
+        assert!(!put_off(&mut conn, &lost, "slow", now).await.unwrap());
+        assert!(
+            !fail(&mut conn, &lost, "block 0 is gone", now)
+                .await
+                .unwrap()
+        );
+        assert_eq!(
+            carves.told("state, problem, attempts").await,
+            format!("{state}||0")
+        );
+    }
+    drop(conn);
+    assert_eq!(std::fs::read(carves.object(id)).unwrap(), content);
+    assert_eq!(carves.told("file_count").await, "1");
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn a_carve_is_searched_for_again_only_when_its_node_has_answered() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    carves.carve(node, &tar(&[("a", b"x")]), 1000, &[]).await;
+    let looked = "extract(epoch FROM looked_at)::bigint";
+    carves.stage.app.keep_up().await.unwrap();
+    let first = carves.told(looked).await;
+    carves.stage.clock.advance(seconds(600));
+    carves.stage.app.keep_up().await.unwrap();
+    assert_eq!(carves.told(looked).await, first, "nothing has come");
+    let now = carves.stage.now();
+    carves
+        .stage
+        .test
+        .execute(&format!(
+            "INSERT INTO live_queries (id, wire_id, sql, created_at, expires_at)
+             VALUES ('00000000-0000-7000-8000-000000000001', 'lq-1', 'SELECT * FROM carves', now(), now());
+             INSERT INTO live_query_tasks (live_query_id, node_id, state, finished_at, row_count, rows)
+             VALUES ('00000000-0000-7000-8000-000000000001', '{node}', 'done', '{now}', 1,
+                '[{{\"carve_guid\":\"{GUID}\",\"path\":\"/a\",\"status\":\"SCHEDULED\"}}]')"
+        ))
+        .await;
+    carves.stage.app.keep_up().await.unwrap();
+    assert_eq!(carves.told("path").await, "/a");
     carves.end().await;
 }
 

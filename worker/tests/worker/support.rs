@@ -1,6 +1,7 @@
 //! A stage: a database, a worker on it, and nodes whose posts lie in it as the api stores them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_boot::clock::{SystemClock, new_id};
@@ -165,6 +166,15 @@ impl Stage {
             .await[0]
             .parse()
             .unwrap()
+    }
+
+    /// Waits until [`Stage::count`] gives some.
+    pub(crate) async fn until_there_is(&self, what: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.count(what).await == 0 {
+            assert!(Instant::now() < deadline, "never came up: {what}");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Events as people read them, oldest first: `query action {columns}`, with what is marked.

@@ -1,12 +1,14 @@
 //! What is done when work fails: nothing is lost, nothing is done twice, and what is to blame is set aside alone.
 
-use std::time::Duration;
-
 use ostiary_store::log_batches::compress;
 use ostiary_store::testing::execute;
 use serde_json::json;
 
 use crate::support::{Stage, line, seconds, snapshot, when};
+
+/// A worker that waits for a lock of ours.
+const WAITING: &str =
+    "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
 
 /// Makes Postgres refuse events with 13 rows, as no constraint of ours does: a defect nobody foresaw.
 const REFUSE_13: &str = "CREATE FUNCTION refuse_13() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -109,14 +111,7 @@ async fn a_post_on_which_processes_die_is_set_aside_and_no_other() {
         });
         let sleeping =
             "pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-        while stage.count(sleeping).await == 0 {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the worker never came to the post"
-            );
-            tokio::task::yield_now().await;
-        }
+        stage.until_there_is(sleeping).await;
         assert_eq!(stage.count("unreadable").await, 0);
         task.abort();
         let _ = task.await;
@@ -250,18 +245,7 @@ async fn a_worker_that_dies_in_the_middle_loses_nothing_and_doubles_nothing() {
         let dying = dying.clone();
         async move { dying.run_until_idle().await }
     });
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while stage
-        .count("pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
-        .await
-        == 0
-    {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "the worker never came to the alerts"
-        );
-        tokio::task::yield_now().await;
-    }
+    stage.until_there_is(WAITING).await;
     task.abort();
     let _ = task.await;
     lock.rollback().await.unwrap();
@@ -315,6 +299,34 @@ async fn two_workers_at_once_keep_the_order_of_a_node_and_lose_nothing() {
     }
     assert_eq!(stage.count("pending").await, 0);
     other.db.close().await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_has_locked_for_a_moment_is_waited_for_and_not_passed_over() {
+    let stage = Stage::new().await;
+    let node = stage.node("web-1").await;
+    let status = |n: u8| {
+        format!(r#"[{{"severity":0,"filename":"a","line":{n},"message":"m","version":"5"}}]"#)
+    };
+    let first = stage.post(node, 's', &status(1)).await;
+    stage.post(node, 's', &status(2)).await;
+    let mut lock = stage.test.db.begin().await.unwrap();
+    let first = format!("UPDATE pending SET claims = claims WHERE id = {first}");
+    execute(&mut lock, &first).await;
+    let worker = stage.another_worker();
+    let working = tokio::spawn(async move {
+        worker.run_until_idle().await.unwrap();
+        worker
+    });
+    stage.until_there_is(WAITING).await;
+    assert_eq!(stage.count("status_logs").await, 0);
+    lock.rollback().await.unwrap();
+    working.await.unwrap().db.close().await;
+    let lines = stage
+        .texts("SELECT line::text FROM status_logs ORDER BY id")
+        .await;
+    assert_eq!(lines, ["1", "2"]);
     stage.end().await;
 }
 
