@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
+use ostiary_domain::carve::{CarveOptions, why_not};
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::live_query::{LiveQuery, OFFER_AGAIN_AFTER};
+use ostiary_domain::node::NodeFacts;
 use ostiary_domain::table_denial::TableDenial;
 use ostiary_store::node_keys::KnownNode;
 use ostiary_store::{Db, live_query_tasks, table_denials};
@@ -108,6 +110,11 @@ impl LiveQueries {
                 discovery: open.query.discovery.as_ref().map(|own| own.sql.clone()),
             })
             .collect())
+    }
+
+    /// Are no files of this node collected (any more)?
+    pub(crate) fn is_carving_denied(&self, options: &CarveOptions, node: &NodeFacts) -> bool {
+        why_not(options, &self.open.load().denials, node).is_some()
     }
 
     /// The node has answered: it need not be asked again.

@@ -18,7 +18,7 @@ use super::request::{Head, off_thread};
 use crate::App;
 use crate::body::{self, Bounds, Read};
 use crate::error::{Error, Result};
-use crate::known_nodes::hash_of;
+use crate::known_nodes::{admitted, hash_of};
 
 /// What a body holds besides the block: names, ids.
 const AROUND: u64 = 4096;
@@ -87,10 +87,16 @@ async fn store(app: &App, sent: &SentBlock, node: Option<NodeId>) -> Result<()> 
         .await?
         .ok_or(BlockRefusal::UnknownSession)?;
     drop(conn);
-    if session.node_disabled {
-        return Err(Error::Disabled);
+    let from = &session.node;
+    // Asked of Postgres for every block: much may have been decided since the carve began.
+    if !session.key_in_force {
+        return Err(Error::NodeInvalid);
     }
-    if let Some(node) = node.filter(|node| *node != session.node) {
+    admitted(from)?;
+    if app.live_queries.is_carving_denied(&app.carves, &from.facts) {
+        return Err(Refusal::NotThisNode.into());
+    }
+    if let Some(node) = node.filter(|node| *node != from.id) {
         tracing::warn!(node.id = %node, carve.id = %session.id, "a block for another node's carve");
         return Err(BlockRefusal::ForeignSession.into());
     }
@@ -135,7 +141,7 @@ async fn put(app: &App, session: &SessionOf, block: &Block<'_>) -> Result<()> {
 
 /// Rings on the side: Redis is never waited for, and the sweep finds what it did not hear.
 fn ring(app: &App, session: &SessionOf) {
-    tracing::info!(node.id = %session.node, carve.id = %session.id, "a carve is complete");
+    tracing::info!(node.id = %session.node.id, carve.id = %session.id, "a carve is complete");
     let (queue, job) = (
         app.queue.clone(),
         CarveReceived {

@@ -14,6 +14,7 @@ use ostiary_store::{Db, table_denials};
 
 use super::request::Head;
 use crate::App;
+use crate::checkins::Caller;
 use crate::error::Result;
 use crate::known_nodes::hash_of;
 
@@ -28,19 +29,12 @@ pub(crate) async fn carve_start(
     let read = head.read_small(&app, body).await?;
     let start = CarveStart::parse(&sanitise(&read.bytes).text, head.key())?;
     let (caller, node) = head.authenticate(&app, &start.node_key).await?;
-    let session_id = app
-        .within_time(begin(&app, &node, &start, &caller.client_version))
-        .await?;
+    let session_id = app.within_time(begin(&app, &node, &start, &caller)).await?;
     Ok(Json(CarveStarted { session_id }))
 }
 
 /// Stores that the carve begins, and gives it a session. A start that is repeated goes on with the blocks that are there.
-async fn begin(
-    app: &App,
-    node: &KnownNode,
-    start: &CarveStart,
-    client_version: &str,
-) -> Result<String> {
+async fn begin(app: &App, node: &KnownNode, start: &CarveStart, caller: &Caller) -> Result<String> {
     // What needs no look into Postgres is refused without one.
     let shape = carve::decide(&app.carves, &node.facts, start, None)?;
     let now = app.clock.now();
@@ -79,14 +73,14 @@ async fn begin(
                 carve_id: &start.carve_id,
                 request_id: &start.request_id,
                 shape,
-                client_version,
+                client_version: &caller.client_version,
             };
             carves::insert(&mut tx, &new, now).await?;
             id
         }
     };
     let session_id = random_token::<32>();
-    carves::add_session(&mut tx, id, &hash_of(&session_id), now).await?;
+    carves::add_session(&mut tx, id, &hash_of(&session_id), &caller.key, now).await?;
     Db::commit(tx).await?;
     tracing::info!(node.id = %node.id, carve.id = %id, bytes = shape.carve_size(), "a carve begins");
     Ok(session_id)

@@ -292,6 +292,62 @@ async fn k9_k10_a_block_comes_with_the_session_of_its_own_node_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_block_is_taken_only_while_its_node_may_be_collected_from() {
+    let api = api_with_carves().await;
+    let key = api.enroll("web-1").await;
+    let session = start(&api, &key, "c-1").await;
+    assert_taken(&send(&api, block_body(&session, 0)).await);
+    let deny = "INSERT INTO table_denials (id, target, tables, reason, created_at, updated_at)
+        VALUES ('00000000-0000-7000-8000-0000000000d1', '*', '{carves}', 'private.', now(), now())";
+    for (decided, status, said, undone) in [
+        (
+            "UPDATE nodes SET disabled_at = now(), approval = 'refused'",
+            403,
+            "not approved",
+            "UPDATE nodes SET disabled_at = NULL, approval = NULL",
+        ),
+        (
+            "UPDATE nodes SET disabled_at = now(), approval = 'waiting'",
+            403,
+            "waits for an approval",
+            "UPDATE nodes SET disabled_at = NULL, approval = NULL",
+        ),
+        (
+            deny,
+            403,
+            "no files are collected",
+            "DELETE FROM table_denials WHERE reason = 'private.'",
+        ),
+        (
+            "UPDATE node_keys SET revoked_at = now()",
+            401,
+            "node key is unknown",
+            "UPDATE node_keys SET revoked_at = NULL",
+        ),
+        // The session began by a key that is revoked, though the node has another one by now.
+        (
+            "UPDATE node_keys SET revoked_at = now();
+             INSERT INTO node_keys (id, node_id, key_sha256, created_at)
+             SELECT '00000000-0000-7000-8000-0000000000c1', id, '\\x01', now() FROM nodes",
+            401,
+            "node key is unknown",
+            "DELETE FROM node_keys WHERE key_sha256 = '\\x01'; UPDATE node_keys SET revoked_at = NULL",
+        ),
+    ] {
+        api.db.execute(decided).await;
+        api.app.load().await.unwrap();
+        for block in [0, 1] {
+            let answer = send(&api, block_body(&session, block)).await;
+            assert_block_refused(&answer, status, said);
+        }
+        api.db.execute(undone).await;
+    }
+    api.app.load().await.unwrap();
+    assert_taken(&send(&api, block_body(&session, 1)).await);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn k11_k12_a_block_of_another_length_or_without_base64_is_refused() {
     let api = api_with_carves().await;
     let key = api.enroll("web-1").await;

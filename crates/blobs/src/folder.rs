@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -29,14 +30,67 @@ pub(crate) async fn protect(folder: &Path, name: &str) -> std::io::Result<()> {
     tokio::fs::set_permissions(folder.join(name), Permissions::from_mode(0o600)).await
 }
 
-/// Deletes what a process that was killed while it wrote this object has left: `name#1` and so on, as object_store calls them.
-pub(crate) async fn clear_left_over(folder: &Path, name: &str) -> std::io::Result<()> {
-    let beginning = format!("{name}#");
+/// Deletes files that are no finished objects, and into which nobody has written since `before`: what processes have left that were
+/// killed while they wrote. Gives how many.
+pub(crate) async fn clear_left_over(folder: &Path, before: SystemTime) -> std::io::Result<usize> {
+    let mut cleared = 0;
     let mut entries = tokio::fs::read_dir(folder).await?;
     while let Some(entry) = entries.next_entry().await? {
-        if entry.file_name().to_string_lossy().starts_with(&beginning) {
-            tokio::fs::remove_file(entry.path()).await?;
+        if !is_unfinished(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        // Whoever writes it may just have finished.
+        let removed = match entry.metadata().await {
+            Ok(metadata) if metadata.modified()? < before => {
+                tokio::fs::remove_file(entry.path()).await
+            }
+            Ok(_) => continue,
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(()) => cleared += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(cleared)
+}
+
+/// The name of an attempt to write an object: `<object>-<attempt>`, to which object_store adds `#1` while it is written. Of before is
+/// `<object>#1`.
+fn is_unfinished(name: &str) -> bool {
+    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    let (attempt, part) = name.split_once('#').unwrap_or((name, ""));
+    let is_attempt = attempt
+        .split_once('-')
+        .is_some_and(|(object, attempt)| is_id(object) && is_id(attempt));
+    let is_part = !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+    is_attempt && (part.is_empty() || is_part) || is_id(attempt) && is_part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_we_have_not_finished_is_ours_to_clear() {
+        let id = "0".repeat(32);
+        for name in [
+            format!("{id}-{id}"),
+            format!("{id}-{id}#1"),
+            format!("{id}#12"),
+        ] {
+            assert!(is_unfinished(&name), "{name}");
+        }
+        for name in [
+            id.clone(),
+            format!("{id}#"),
+            format!("{id}#x"),
+            format!("{id}-x"),
+            "notes#1".to_owned(),
+            "a-b".to_owned(),
+        ] {
+            assert!(!is_unfinished(&name), "{name}");
+        }
+    }
 }

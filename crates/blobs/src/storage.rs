@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt as _};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::folder;
@@ -24,6 +26,9 @@ pub enum Error {
     /// The storage failed; the same may succeed later.
     #[error("the storage failed: {0}")]
     Storage(#[source] object_store::Error),
+    /// What was written reads otherwise; it is not there. The same may succeed later.
+    #[error("the storage has not kept what was written into it")]
+    Damaged,
     /// The folder failed.
     #[error("the folder failed: {0}")]
     Folder(#[from] std::io::Error),
@@ -46,12 +51,21 @@ const PART: usize = 8 << 20;
 /// Parts under way at once; each is in memory.
 const PARTS_AT_ONCE: usize = 2;
 
+/// What nobody has gone on with for this long is left over; no write takes as long.
+const LEFT_OVER_AFTER: TimeDelta = TimeDelta::days(1);
+
 /// The storage. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    /// The folder, if it is one.
-    folder: Option<PathBuf>,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Folder(PathBuf),
+    #[cfg(feature = "s3")]
+    Bucket(Arc<crate::s3::Bucket>),
 }
 
 impl Blobs {
@@ -63,13 +77,16 @@ impl Blobs {
         match options.kind {
             Kind::Folder => Ok(Self {
                 store: folder::open(&options.folder)?,
-                folder: Some(options.folder.clone()),
+                place: Place::Folder(options.folder.clone()),
             }),
             #[cfg(feature = "s3")]
-            Kind::S3 => Ok(Self {
-                store: crate::s3::open(&options.s3)?,
-                folder: None,
-            }),
+            Kind::S3 => {
+                let bucket = crate::s3::Bucket::open(&options.s3)?;
+                Ok(Self {
+                    store: bucket.store(),
+                    place: Place::Bucket(Arc::new(bucket)),
+                })
+            }
             #[cfg(not(feature = "s3"))]
             Kind::S3 => Err(Error::Settings(
                 "[blobs] kind is \"s3\", but this program was built without it".to_owned(),
@@ -77,20 +94,27 @@ impl Blobs {
         }
     }
 
-    /// Begins an object. Nobody sees it before [`Writer::finish`]; one of the same id is replaced then.
+    /// Begins an object. Nobody sees it before [`Writer::finish`]; one of the same id is replaced then. `attempt` is a fresh id: others
+    /// may be writing the same object, and do not disturb each other.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn write(&self, id: Uuid) -> Result<Writer> {
+    pub async fn write(&self, id: Uuid, attempt: Uuid) -> Result<Writer> {
         let name = name_of(id);
-        if let Some(folder) = &self.folder {
-            folder::clear_left_over(folder, &name).await?;
-        }
-        let upload = self.store.put_multipart(&Path::from(name.as_str())).await?;
+        let written_as = match self.place {
+            Place::Folder(_) => format!("{name}-{}", name_of(attempt)),
+            // An upload to a bucket has an id of its own.
+            #[cfg(feature = "s3")]
+            Place::Bucket(_) => name.clone(),
+        };
+        let path = Path::from(written_as.as_str());
+        let upload = self.store.put_multipart(&path).await?;
         Ok(Writer {
             upload: WriteMultipart::new_with_chunk_size(upload, PART),
             blobs: self.clone(),
             name,
+            written_as,
+            hash: Sha256::new(),
         })
     }
 
@@ -109,19 +133,51 @@ impl Blobs {
         })
     }
 
+    /// The objects that were written before `before`, one after the other. What is not named as we name things is passed over.
+    pub fn list_before(&self, before: DateTime<Utc>) -> BoxStream<'static, Result<Uuid>> {
+        let found = self.store.list(None).map(move |found| {
+            let found = found?;
+            let name = found.location.filename().unwrap_or_default();
+            let id = Uuid::try_parse(name).ok().filter(|id| name_of(*id) == name);
+            Ok(id.filter(|_| found.last_modified < before))
+        });
+        found
+            .filter_map(|found: Result<Option<Uuid>>| std::future::ready(found.transpose()))
+            .boxed()
+    }
+
     /// Deletes an object, if there is one.
     ///
     /// # Errors
     /// The storage failed.
     pub async fn delete(&self, id: Uuid) -> Result<()> {
-        let name = name_of(id);
-        if let Some(folder) = &self.folder {
-            folder::clear_left_over(folder, &name).await?;
-        }
-        match self.store.delete(&Path::from(name.as_str())).await {
+        match self.store.delete(&Path::from(name_of(id))).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Clears away what was begun at least a day ago and not gone on with since; gives how many.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn clear_left_over(&self, now: DateTime<Utc>) -> Result<usize> {
+        let before = now - LEFT_OVER_AFTER;
+        match &self.place {
+            Place::Folder(folder) => Ok(folder::clear_left_over(folder, before.into()).await?),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.abort_left_over(before).await,
+        }
+    }
+
+    /// The SHA-256 of an object.
+    async fn hash_of(&self, path: &Path) -> Result<[u8; 32]> {
+        let mut bytes = self.store.get(path).await?.into_stream();
+        let mut hash = Sha256::new();
+        while let Some(chunk) = bytes.try_next().await? {
+            hash.update(&chunk);
+        }
+        Ok(hash.finalize().into())
     }
 }
 
@@ -147,11 +203,14 @@ impl std::fmt::Debug for Blob {
 }
 
 /// An object that is being written. One that is dropped unfinished leaves nothing behind in a folder; a bucket keeps its parts until
-/// a rule of its own deletes them, so [`Writer::abort`] is better.
+/// [`Blobs::clear_left_over`], so [`Writer::abort`] is better.
 pub struct Writer {
     upload: WriteMultipart,
     blobs: Blobs,
     name: String,
+    /// Its name until it is finished.
+    written_as: String,
+    hash: Sha256,
 }
 
 impl std::fmt::Debug for Writer {
@@ -169,20 +228,32 @@ impl Writer {
     /// The storage failed: abort, and begin anew.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.upload.wait_for_capacity(PARTS_AT_ONCE).await?;
+        self.hash.update(&bytes);
         self.upload.put(bytes);
         Ok(())
     }
 
-    /// Ends the object: it is there from now on, and stays there through a loss of power.
+    /// Ends the object: it is there from now on, and stays there through a loss of power. It is read once more before.
     ///
     /// # Errors
-    /// The storage failed; the object is not there.
+    /// The storage failed, or what it gives back differs from what was written; the object is not there.
     pub async fn finish(self) -> Result<()> {
         self.upload.finish().await?;
-        if let Some(folder) = &self.blobs.folder {
-            folder::protect(folder, &self.name).await?;
+        let blobs = &self.blobs;
+        let path = Path::from(self.written_as.as_str());
+        if blobs.hash_of(&path).await? != <[u8; 32]>::from(self.hash.finalize()) {
+            blobs.store.delete(&path).await?;
+            return Err(Error::Damaged);
         }
-        Ok(())
+        match &blobs.place {
+            Place::Folder(folder) => {
+                folder::protect(folder, &self.written_as).await?;
+                let name = Path::from(self.name.as_str());
+                Ok(blobs.store.rename(&path, &name).await?)
+            }
+            #[cfg(feature = "s3")]
+            Place::Bucket(_) => Ok(()),
+        }
     }
 
     /// Gives the object up.

@@ -19,26 +19,31 @@ pub struct ToJoin {
     pub shape: Option<Shape>,
     /// How often joining failed.
     pub attempts: i32,
+    /// By this whoever joins it proves that nobody else has taken it up meanwhile.
+    pub lease: Uuid,
 }
 
-/// Claims a carve all of whose blocks are there, until `lease_until`.
+/// Claims a carve all of whose blocks are there, until `lease_until`. Everything that is said of it later is heard only with this
+/// `lease`, a fresh id.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn take_received(
     conn: &mut Conn,
+    lease: Uuid,
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<Option<ToJoin>> {
     let row = sqlx::query!(
         r#"
-        UPDATE carves SET due_at = $2 WHERE id = (
+        UPDATE carves SET due_at = $2, lease = $3 WHERE id = (
             SELECT id FROM carves WHERE state = 'received' AND due_at <= $1
             ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
         RETURNING id, carve_id, block_count, block_size, carve_size, attempts
         "#,
         now,
-        lease_until
+        lease_until,
+        lease
     )
     .fetch_optional(conn)
     .await?;
@@ -47,22 +52,24 @@ pub async fn take_received(
         carve_id: row.carve_id,
         shape: shape(row.block_count, row.block_size, row.carve_size),
         attempts: row.attempts,
+        lease,
     }))
 }
 
-/// Goes on holding a claimed carve.
+/// Goes on holding a claimed carve. `false`: it is held no more.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn hold(conn: &mut Conn, id: CarveId, lease_until: DateTime<Utc>) -> Result<()> {
-    sqlx::query!(
-        "UPDATE carves SET due_at = $2 WHERE id = $1 AND state = 'received'",
-        id.0,
+pub async fn hold(conn: &mut Conn, carve: &ToJoin, lease_until: DateTime<Utc>) -> Result<bool> {
+    let held = sqlx::query!(
+        "UPDATE carves SET due_at = $3 WHERE id = $1 AND lease = $2 AND state = 'received'",
+        carve.id.0,
+        carve.lease,
         lease_until
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(held.rows_affected() > 0)
 }
 
 /// The bytes of one block.
@@ -103,29 +110,33 @@ pub struct JoinedFile {
     pub size: i64,
     /// As the archive says.
     pub modified_at: Option<DateTime<Utc>>,
+    /// Where its bytes begin in the unpacked archive; `None` when it is no plain file.
+    pub data_at: Option<i64>,
 }
 
-/// Stores that a carve lies in the storage, lists its files and drops its blocks. `false`: somebody else was quicker.
+/// Stores that a carve lies in the storage, lists its files and drops its blocks. `false`: it is held no more, and nothing was done.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn put_joined(
     conn: &mut Conn,
-    id: CarveId,
+    carve: &ToJoin,
     joined: &Joined,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let updated = sqlx::query!(
         r#"
-        UPDATE carves SET state = 'stored', ended_at = $2, sha256 = $3, format = $4, file_count = $5, problem = $6, due_at = NULL
-        WHERE id = $1 AND state = 'received'
+        UPDATE carves SET state = 'stored', ended_at = $2, sha256 = $3, format = $4, file_count = $5, problem = $6, due_at = NULL,
+            lease = NULL
+        WHERE id = $1 AND lease = $7 AND state = 'received'
         "#,
-        id.0,
+        carve.id.0,
         now,
         joined.sha256,
         joined.format,
         joined.file_count,
-        joined.problem
+        joined.problem,
+        carve.lease
     )
     .execute(&mut *conn)
     .await?;
@@ -136,58 +147,78 @@ pub async fn put_joined(
     let sizes: Vec<i64> = joined.files.iter().map(|file| file.size).collect();
     let times: Vec<Option<DateTime<Utc>>> =
         joined.files.iter().map(|file| file.modified_at).collect();
+    let places: Vec<Option<i64>> = joined.files.iter().map(|file| file.data_at).collect();
     sqlx::query!(
         r#"
-        INSERT INTO carve_files (carve_id, position, path, size, modified_at)
-        SELECT $1, f.position::integer, f.path, f.size, f.modified_at
-        FROM unnest($2::text[], $3::bigint[], $4::timestamptz[]) WITH ORDINALITY AS f (path, size, modified_at, position)
+        INSERT INTO carve_files (carve_id, position, path, size, modified_at, data_at)
+        SELECT $1, f.position::integer, f.path, f.size, f.modified_at, f.data_at
+        FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::bigint[])
+            WITH ORDINALITY AS f (path, size, modified_at, data_at, position)
         "#,
-        id.0,
+        carve.id.0,
         &paths as &[&str],
         &sizes,
-        &times as &[Option<DateTime<Utc>>]
+        &times as &[Option<DateTime<Utc>>],
+        &places as &[Option<i64>]
     )
     .execute(&mut *conn)
     .await?;
-    delete_blocks(conn, &[id.0]).await?;
+    delete_blocks(conn, &[carve.id.0]).await?;
     Ok(true)
 }
 
-/// Puts a carve off that could not be joined now.
+/// Puts a carve off that could not be joined now. `false`: it is held no more, and nothing was done.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn put_off(
     conn: &mut Conn,
-    id: CarveId,
+    carve: &ToJoin,
     problem: &str,
     due_at: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
-        "UPDATE carves SET attempts = attempts + 1, problem = $2, due_at = $3 WHERE id = $1 AND state = 'received'",
-        id.0,
+) -> Result<bool> {
+    let put_off = sqlx::query!(
+        r#"
+        UPDATE carves SET attempts = attempts + 1, problem = $3, due_at = $4, lease = NULL
+        WHERE id = $1 AND lease = $2 AND state = 'received'
+        "#,
+        carve.id.0,
+        carve.lease,
         problem,
         due_at
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(put_off.rows_affected() > 0)
 }
 
-/// Gives a carve up that can never be joined.
+/// Gives a carve up that can never be joined. `false`: it is held no more, and nothing was done.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn fail(conn: &mut Conn, id: CarveId, problem: &str, now: DateTime<Utc>) -> Result<()> {
-    sqlx::query!(
-        "UPDATE carves SET state = 'failed', ended_at = $3, problem = $2, due_at = NULL WHERE id = $1",
-        id.0,
+pub async fn fail(
+    conn: &mut Conn,
+    carve: &ToJoin,
+    problem: &str,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let failed = sqlx::query!(
+        r#"
+        UPDATE carves SET state = 'failed', ended_at = $4, problem = $3, due_at = NULL, lease = NULL
+        WHERE id = $1 AND lease = $2 AND state = 'received'
+        "#,
+        carve.id.0,
+        carve.lease,
         problem,
         now
     )
     .execute(&mut *conn)
     .await?;
-    delete_blocks(conn, &[id.0]).await
+    if failed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    delete_blocks(conn, &[carve.id.0]).await?;
+    Ok(true)
 }
 
 /// Gives up carves of which no block has come since `before`: says which blocks are missing, and drops the others. Gives their ids.
@@ -308,23 +339,33 @@ pub struct ToExplain {
     pub carve_id: String,
 }
 
-/// Carves begun since then of which it is not known yet who asked, or what SHA-256 the node gives them.
+/// Claims carves begun since then of which it is not known yet who asked, or what SHA-256 the node gives them: those that nobody has
+/// looked at, and those whose node has answered since.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn list_unexplained(
+pub async fn take_unexplained(
     conn: &mut Conn,
     since: DateTime<Utc>,
+    now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<ToExplain>> {
     Ok(sqlx::query!(
         r#"
-        SELECT id, node_id AS "node_id!", carve_id FROM carves
-        WHERE started_at > $1 AND node_id IS NOT NULL AND (live_query_id IS NULL OR node_sha256 IS NULL)
-        ORDER BY started_at DESC LIMIT $2
+        UPDATE carves SET looked_at = $3 WHERE id IN (
+            SELECT id FROM carves c
+            WHERE started_at > $1 AND node_id IS NOT NULL AND (live_query_id IS NULL OR node_sha256 IS NULL)
+                AND (looked_at IS NULL OR EXISTS (
+                    SELECT FROM live_query_tasks t JOIN live_queries q ON q.id = t.live_query_id
+                    WHERE t.node_id = c.node_id AND q.sql ILIKE '%carve%' AND t.row_count > 0
+                        -- the api has a clock of its own
+                        AND t.finished_at > c.looked_at - interval '1 minute'))
+            ORDER BY started_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED)
+        RETURNING id, node_id AS "node_id!", carve_id
         "#,
         since,
-        limit
+        limit,
+        now
     )
     .fetch_all(conn)
     .await?

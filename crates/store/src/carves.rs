@@ -8,6 +8,7 @@ use ostiary_domain::carve::{CarveUse, Shape};
 use ostiary_domain::ids::{CarveId, NodeId};
 use uuid::Uuid;
 
+use crate::node_keys::{self, KeyHash, KnownNode};
 use crate::{Conn, Result};
 
 /// SHA-256 of a session id: the id itself is kept nowhere.
@@ -186,7 +187,7 @@ pub async fn begin_again(conn: &mut Conn, id: CarveId, now: DateTime<Utc>) -> Re
     Ok(())
 }
 
-/// Gives a carve a further session. Earlier ones stay valid, but for the oldest.
+/// Gives a carve a further session, good as long as this key of its node. Earlier ones stay valid, but for the oldest.
 ///
 /// # Errors
 /// Postgres failed.
@@ -194,12 +195,14 @@ pub async fn add_session(
     conn: &mut Conn,
     id: CarveId,
     session: &SessionHash,
+    key: &KeyHash,
     now: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO carve_sessions (session_sha256, carve_id, created_at) VALUES ($1, $2, $3)",
+        "INSERT INTO carve_sessions (session_sha256, carve_id, key_sha256, created_at) VALUES ($1, $2, $3, $4)",
         session.as_slice(),
         id.0,
+        key.as_slice(),
         now
     )
     .execute(&mut *conn)
@@ -223,10 +226,10 @@ pub async fn add_session(
 pub struct SessionOf {
     /// Which.
     pub id: CarveId,
-    /// The node that began it.
-    pub node: NodeId,
-    /// An admin has switched that node off.
-    pub node_disabled: bool,
+    /// The node that began it, as it stands now.
+    pub node: KnownNode,
+    /// The key by which it began has not been revoked.
+    pub key_in_force: bool,
     /// What has become of it.
     pub state: CarveState,
     /// Its blocks.
@@ -240,20 +243,24 @@ pub struct SessionOf {
 pub async fn find_session(conn: &mut Conn, session: &SessionHash) -> Result<Option<SessionOf>> {
     let row = sqlx::query!(
         r#"
-        SELECT c.id, n.id AS node_id, n.disabled_at IS NOT NULL AS "disabled!", c.state, c.block_count, c.block_size, c.carve_size
+        SELECT c.id, c.node_id AS "node_id!", c.state, c.block_count, c.block_size, c.carve_size, EXISTS (
+                SELECT FROM node_keys k
+                WHERE k.node_id = c.node_id AND k.revoked_at IS NULL AND k.key_sha256 = coalesce(s.key_sha256, k.key_sha256)
+            ) AS "key_in_force!"
         FROM carve_sessions s
         JOIN carves c ON c.id = s.carve_id
-        JOIN nodes n ON n.id = c.node_id
-        WHERE s.session_sha256 = $1
+        WHERE s.session_sha256 = $1 AND c.node_id IS NOT NULL
         "#,
         session.as_slice()
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    Ok(row.map(|row| SessionOf {
+    let Some(row) = row else { return Ok(None) };
+    let node = node_keys::find_node(conn, NodeId(row.node_id)).await?;
+    Ok(node.map(|node| SessionOf {
         id: CarveId(row.id),
-        node: NodeId(row.node_id),
-        node_disabled: row.disabled,
+        node,
+        key_in_force: row.key_in_force,
         state: CarveState::of(&row.state),
         shape: shape(row.block_count, row.block_size, row.carve_size),
     }))

@@ -5,4 +5,4 @@ mod listing;
 mod upkeep;
 
 pub(crate) use join::join_received;
-pub(crate) use upkeep::{clear_left_over, delete_old, explain, give_up};
+pub(crate) use upkeep::{clear_left_over, delete_old, delete_orphans, explain, give_up};

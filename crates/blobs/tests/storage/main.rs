@@ -4,6 +4,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -61,13 +63,19 @@ async fn read(blobs: &Blobs, id: Uuid) -> Vec<u8> {
     bytes
 }
 
+/// An id that no other attempt has.
+fn attempt() -> Uuid {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Uuid::from_u128(NEXT.fetch_add(1, Ordering::Relaxed).into())
+}
+
 /// What every storage promises.
 async fn keeps_its_promises(blobs: &Blobs) {
     // Of one byte, of one part and a byte, of several parts.
     for (n, length) in [1_usize, (8 << 20) + 1, 21 << 20].into_iter().enumerate() {
         let id = Uuid::from_u128(n as u128);
         let content: Vec<u8> = (0..length).map(|at| (at / 7 + n) as u8).collect();
-        let mut writer = blobs.write(id).await.unwrap();
+        let mut writer = blobs.write(id, attempt()).await.unwrap();
         for chunk in content.chunks(3_000_001) {
             writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
             let unseen = blobs.read(id).await.err();
@@ -77,11 +85,11 @@ async fn keeps_its_promises(blobs: &Blobs) {
         assert!(read(blobs, id).await == content, "{length} bytes");
     }
     let id = Uuid::from_u128(0);
-    let mut writer = blobs.write(id).await.unwrap();
+    let mut writer = blobs.write(id, attempt()).await.unwrap();
     writer.write(Bytes::from_static(b"again")).await.unwrap();
     writer.finish().await.unwrap();
     assert_eq!(read(blobs, id).await, b"again", "it is replaced");
-    let mut writer = blobs.write(id).await.unwrap();
+    let mut writer = blobs.write(id, attempt()).await.unwrap();
     writer.write(Bytes::from(vec![7; 9 << 20])).await.unwrap();
     writer.abort().await.unwrap();
     assert_eq!(
@@ -89,6 +97,17 @@ async fn keeps_its_promises(blobs: &Blobs) {
         b"again",
         "what is given up changes nothing"
     );
+    let listed = async |before| {
+        let found: Vec<_> = futures::StreamExt::collect(blobs.list_before(before)).await;
+        let mut ids: Vec<Uuid> = found.into_iter().map(Result::unwrap).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let long_ago = chrono::DateTime::UNIX_EPOCH;
+    assert_eq!(listed(long_ago).await, [Uuid::nil(); 0]);
+    let all: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
+    assert_eq!(listed(chrono::DateTime::<chrono::Utc>::MAX_UTC).await, all);
+    two_attempts_do_not_disturb_each_other(blobs, id).await;
     for n in 0..3 {
         blobs.delete(Uuid::from_u128(n)).await.unwrap();
         assert!(matches!(
@@ -99,6 +118,23 @@ async fn keeps_its_promises(blobs: &Blobs) {
     }
 }
 
+/// Two workers may be at the same object: one that was taken for dead, and its successor.
+async fn two_attempts_do_not_disturb_each_other(blobs: &Blobs, id: Uuid) {
+    let content = Bytes::from(vec![5; 9 << 20]);
+    let (mut slow, mut quick) = (
+        blobs.write(id, attempt()).await.unwrap(),
+        blobs.write(id, attempt()).await.unwrap(),
+    );
+    slow.write(content.clone()).await.unwrap();
+    quick.write(content.clone()).await.unwrap();
+    let given_up = blobs.write(id, attempt()).await.unwrap();
+    given_up.abort().await.unwrap();
+    quick.finish().await.unwrap();
+    assert!(read(blobs, id).await == content);
+    slow.finish().await.unwrap();
+    assert!(read(blobs, id).await == content);
+}
+
 #[tokio::test]
 async fn a_folder_keeps_objects_for_its_owner_only() {
     let folder = Folder::new("folder");
@@ -107,9 +143,7 @@ async fn a_folder_keeps_objects_for_its_owner_only() {
     keeps_its_promises(&blobs).await;
     let id = Uuid::from_u128(0xabc);
     let name = "00000000000000000000000000000abc";
-    // As a process leaves it that was killed while it wrote.
-    std::fs::write(path.join(format!("{name}#1")), b"half").unwrap();
-    let mut writer = blobs.write(id).await.unwrap();
+    let mut writer = blobs.write(id, attempt()).await.unwrap();
     writer.write(Bytes::from_static(b"x")).await.unwrap();
     writer.finish().await.unwrap();
     let left: Vec<_> = std::fs::read_dir(&path)
@@ -119,9 +153,95 @@ async fn a_folder_keeps_objects_for_its_owner_only() {
     assert_eq!(left, [name], "an id, and nothing left over");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&path.join(name))), (0o700, 0o600));
-    let unfinished = blobs.write(Uuid::from_u128(1)).await.unwrap();
+    let unfinished = blobs.write(Uuid::from_u128(1), attempt()).await.unwrap();
     unfinished.abort().await.unwrap();
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_never_finished_in_a_folder_is_cleared_away_when_it_is_old() {
+    let folder = Folder::new("left");
+    let blobs = Blobs::open(&in_folder(&folder.0)).unwrap();
+    let id = "00000000000000000000000000000abc";
+    let day = Duration::from_secs(24 * 3600);
+    // As processes leave it that were killed while they wrote; the last two are none of ours, and an object.
+    for (name, age) in [
+        (format!("{id}-{id}#1"), day * 2),
+        (format!("{id}-{id}"), day * 2),
+        (format!("{id}#1"), day * 2),
+        (format!("{id}-{id}#2"), day / 2),
+        ("notes#1".to_owned(), day * 2),
+        (id.to_owned(), day * 2),
+    ] {
+        let file = std::fs::File::create(folder.0.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+    let cleared = blobs.clear_left_over(SystemTime::now().into()).await;
+    assert_eq!(cleared.unwrap(), 3);
+    let mut left: Vec<_> = std::fs::read_dir(&folder.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [id, &format!("{id}-{id}#2"), "notes#1"]);
+}
+
+#[tokio::test]
+async fn what_reads_otherwise_than_it_was_written_does_not_become_an_object() {
+    let folder = Folder::new("damaged");
+    let blobs = Blobs::open(&in_folder(&folder.0)).unwrap();
+    let id = Uuid::from_u128(7);
+    let mut writer = blobs.write(id, attempt()).await.unwrap();
+    writer.write(Bytes::from(vec![7; 17 << 20])).await.unwrap();
+    let written = || {
+        let mut entries = std::fs::read_dir(&folder.0).unwrap();
+        entries.next().unwrap().unwrap().path()
+    };
+    let deadline = SystemTime::now() + Duration::from_secs(20);
+    while written().metadata().unwrap().len() < 8 << 20 {
+        assert!(SystemTime::now() < deadline, "the first part is not there");
+        tokio::task::yield_now().await;
+    }
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::OpenOptions::new()
+            .write(true)
+            .open(written())
+            .unwrap(),
+        b"other",
+        100,
+    )
+    .unwrap();
+    let finished = writer.finish().await;
+    assert!(matches!(finished, Err(Error::Damaged)), "{finished:?}");
+    assert!(matches!(blobs.read(id).await.err(), Some(Error::NotFound)));
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn uploads_that_were_abandoned_in_a_bucket_are_aborted() {
+    let folder = Folder::new("abandoned");
+    let server = S3::start(&folder.0).await.unwrap();
+    server.make_bucket("carves").await.unwrap();
+    let mut options = in_bucket(&server.endpoint);
+    let ours = Blobs::open(&options).unwrap();
+    options.s3.prefix = "elsewhere".to_owned();
+    let others = Blobs::open(&options).unwrap();
+    // moto gives every upload the same time, in 2010.
+    let (then, now) = (
+        "2010-01-01T00:00:00Z".parse().unwrap(),
+        SystemTime::now().into(),
+    );
+    for (blobs, n) in [(&ours, 1), (&ours, 2), (&others, 3)] {
+        let mut writer = blobs.write(Uuid::from_u128(n), attempt()).await.unwrap();
+        writer.write(Bytes::from(vec![7; 9 << 20])).await.unwrap();
+        // As when the process is killed: nobody aborts.
+        drop(writer);
+    }
+    assert_eq!(ours.clear_left_over(then).await.unwrap(), 0);
+    assert_eq!(ours.clear_left_over(now).await.unwrap(), 2);
+    assert_eq!(ours.clear_left_over(now).await.unwrap(), 0);
+    assert_eq!(others.clear_left_over(now).await.unwrap(), 1);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -137,9 +257,9 @@ async fn a_bucket_keeps_objects() {
     let mut elsewhere = options.clone();
     elsewhere.s3.bucket = "missing".to_owned();
     let blobs = Blobs::open(&elsewhere).unwrap();
-    let mut failed = blobs.write(Uuid::from_u128(5)).await.err();
+    let mut failed = blobs.write(Uuid::from_u128(5), attempt()).await.err();
     if failed.is_none() {
-        let mut writer = blobs.write(Uuid::from_u128(5)).await.unwrap();
+        let mut writer = blobs.write(Uuid::from_u128(5), attempt()).await.unwrap();
         writer.write(Bytes::from_static(b"x")).await.unwrap();
         failed = writer.finish().await.err();
     }

@@ -21,9 +21,9 @@ pub struct CarveOptions {
     pub max_carve_bytes: u64,
     /// Largest block in bytes (`--carver_block_size` of the nodes).
     pub max_block_bytes: u64,
-    /// Carves that one node may have under way.
+    /// Carves that one node may have in Postgres: under way, or whole and not yet stored.
     pub open_per_node: u32,
-    /// Carves that all nodes together may have under way.
+    /// Carves that all nodes together may have there: this bounds what the blocks take.
     pub open_in_all: u32,
     /// Bytes that one node may announce in 24 hours.
     pub node_bytes_a_day: u64,
