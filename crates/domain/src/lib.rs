@@ -18,6 +18,7 @@ pub mod live_query;
 pub mod log;
 pub mod node;
 pub mod node_config;
+pub mod node_key_file;
 pub mod osquery;
 pub mod present;
 pub mod revision;

@@ -153,19 +153,24 @@ impl NodeDetails {
             os_name: value("os_version", "name"),
             os_version: value("os_version", "version"),
             osquery_version: value("osquery_info", "version"),
-            hardware_uuid: if is_placeholder_uuid(&hardware_uuid) {
-                String::new()
-            } else {
-                hardware_uuid
-            },
-            hardware_serial: if is_placeholder_serial(&serial) {
-                String::new()
-            } else {
-                serial
-            },
+            hardware_uuid,
+            hardware_serial: serial,
             hardware_model: model.trim().to_owned(),
             instance_id: value("osquery_info", "instance_id"),
         }
+        .without_placeholders()
+    }
+
+    /// Without what makers leave in firmware and what many machines share: nobody is known by that.
+    #[must_use]
+    pub fn without_placeholders(mut self) -> Self {
+        if is_placeholder_uuid(self.hardware_uuid.trim()) {
+            self.hardware_uuid.clear();
+        }
+        if is_placeholder_serial(self.hardware_serial.trim()) {
+            self.hardware_serial.clear();
+        }
+        self
     }
 
     /// The identifiers by which the machine may be known again: kind and lower-cased value; empty ones and placeholders left out.

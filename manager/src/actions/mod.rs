@@ -16,6 +16,7 @@ pub mod enroll_secrets;
 pub mod file_paths;
 pub mod findings;
 pub mod identity;
+mod kept;
 pub mod leftovers;
 pub mod live_queries;
 pub mod nodes;

@@ -20,7 +20,8 @@ async fn world_with_archive() -> World {
     let world = World::with(with_carves).await;
     sample::one_of_everything(&world).await;
     let blobs = Blobs::open(&world.app.settings.blobs).unwrap();
-    let mut writer = blobs.write(CARVE.parse::<Uuid>().unwrap()).await.unwrap();
+    let id = CARVE.parse::<Uuid>().unwrap();
+    let mut writer = blobs.write(id, id).await.unwrap();
     writer.write("the archive".into()).await.unwrap();
     writer.finish().await.unwrap();
     world

@@ -19,5 +19,6 @@ mod rollouts;
 mod sample;
 mod sections;
 mod sql;
+mod takeover;
 mod unreadable;
 mod world;

@@ -6,12 +6,15 @@ use chrono::DateTime;
 use ostiary_domain::carve::{Shape, entry_path, shown_path};
 use ostiary_domain::fingerprint::PostFingerprints;
 use ostiary_domain::log::{Receipt, decode, split_lines};
+use ostiary_domain::node_config::{section, section_check};
+use ostiary_domain::node_key_file::KeyFile;
 use ostiary_domain::osquery::{
     CarveBlock, CarveStart, ConfigRequest, DEFAULT_SECRET_KEY, DistributedReadRequest,
     DistributedWrite, EnrollRequest, Lines, LogEnvelope, LogReader, LogType, OsqueryVersion,
     pack_file, sanitise,
 };
 use ostiary_domain::rule;
+use ostiary_domain::tag::is_name;
 use ostiary_domain::target::Target;
 use serde_json::Value;
 
@@ -36,6 +39,8 @@ pub const DECODERS: &[Decoder] = &[
     ("carve_path", carve_path),
     ("pack_file", packs),
     ("pack_yaml", pack_yaml),
+    ("node_keys", node_keys),
+    ("config_sections", config_sections),
     ("rule_json", rule_json),
     ("target", target),
     ("version", version),
@@ -296,6 +301,50 @@ fn round_trip(file: &pack_file::ImportedFile) {
     let read = pack_file::parse(&Value::Object(once.clone()).to_string(), "imported");
     let read = read.expect("what we write can be read");
     assert_eq!(pack_file::write(&read), once);
+}
+
+/// Keys of other managers: hashes come out, and nothing that Postgres would refuse or a target could not say.
+fn node_keys(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(file) = KeyFile::read(&text) else {
+        return;
+    };
+    for node in &file.nodes {
+        assert_eq!(node.key_sha256.len(), 64);
+        assert!(!node.host_identifier.is_empty());
+        let texts = [
+            &node.host_identifier,
+            &node.hostname,
+            &node.platform,
+            &node.hardware_uuid,
+            &node.hardware_serial,
+        ];
+        assert!(texts.iter().all(|text| !text.contains('\0')));
+        assert!(node.tags.iter().all(|tag| is_name(tag)));
+    }
+}
+
+/// A document of top-level keys: each is judged, its SQL found, and merging it with itself changes nothing but repeats in lists.
+fn config_sections(bytes: &[u8]) {
+    let Ok(Value::Object(document)) = serde_json::from_slice::<Value>(bytes) else {
+        return;
+    };
+    for (key, value) in &document {
+        let flaws = section_check::check_value(key, value);
+        let _ = section_check::check_key(key);
+        for statement in section::statements(key, value) {
+            assert!(value.to_string().contains(&*escaped(&statement.sql)));
+        }
+        let mut once = value.clone();
+        section::merge(key, &mut once, value);
+        let mut twice = once.clone();
+        section::merge(key, &mut twice, &once);
+        assert_eq!(once, twice, "{flaws:?}");
+    }
+}
+
+fn escaped(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 fn rule_json(bytes: &[u8]) {

@@ -81,6 +81,14 @@ const TEXTS: &[(&str, &str)] = &[
         "---\napiVersion: v1\nkind: pack\nspec:\n  name: p\n  targets:\n    labels: [All Hosts]\n  queries:\n    - query: q\n      interval: 60\n---\nkind: query\nspec:\n  name: q\n  query: |\n    select 1\n    from a;\n",
     ),
     (
+        "node_keys",
+        "host_identifier,node_key,hardware_uuid,hardware_serial,hostname,platform,tags,colour\nmoved-1,fleet-Key/+==,,SER-9,moved-1.example.com,darwin,prod laptop;lab,red\n\"moved,2\",\"!\"\"#$%&'()*\",4C4C4544-0043-4410-8051-B7C04F4D3132,,,,\nshort,1234567\n",
+    ),
+    (
+        "config_sections",
+        r#"{"views":{"v":"SELECT 1"},"auto_table_construction":{"t":{"query":"SELECT a FROM b","path":"/x/%","columns":["a"],"platform":"darwin"}},"yara":{"signatures":{"g":["/a"]},"file_paths":{"c":["g"]},"signature_urls":["https://h/.*"]},"events":{"disable_subscribers":["x"]},"prometheus_targets":{"timeout":5,"urls":["http://h:9100/metrics"]},"decorators":{"load":["SELECT 1"],"interval":{"60":["SELECT 2"]}},"file_paths_query":{"c":["SELECT path FROM file"]},"feature_vectors":{"character_frequencies":[0.5]},"other":{"a":[1,null]}}"#,
+    ),
+    (
         "carve_start",
         r#"{"block_count":"2","block_size":"300000","carve_size":"300001","carve_id":"c","request_id":"r","node_key":"k"}"#,
     ),

@@ -5,12 +5,14 @@
 //!
 //! **Invariant:** no decision takes a key away. The worst that a wrong one does is one node too many, which people merge.
 
+mod arrival;
 mod claim;
 mod decide;
 mod joined;
 #[cfg(test)]
 mod tests;
 
+pub use arrival::{Arrival, Lookalike, arrive};
 pub use claim::{Approval, Candidate, Claim, Conflict, Decision, Reason, Standing};
 pub use decide::{ALIVE_FOR, RACE_GRACE, decide};
 pub use joined::Joined;

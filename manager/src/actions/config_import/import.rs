@@ -1,9 +1,7 @@
 //! Importing files: shown first, then applied exactly as shown.
 
-use ostiary_domain::ids::UserId;
 use ostiary_domain::osquery::pack_file::{ImportedFile, PackFileError, parse, parse_yaml};
-use ostiary_store::uploads::{self, NewUpload};
-use ostiary_store::{Conn, Db};
+use ostiary_store::Conn;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -15,6 +13,7 @@ use super::wanted::Wanted;
 use super::{carry_out, sql};
 use crate::actions::audit::Change;
 use crate::actions::config_change::{ConfigChange, Saving};
+use crate::actions::kept;
 use crate::actions::validate::Check;
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -240,48 +239,24 @@ pub async fn apply(
     Ok(report)
 }
 
-fn user_of(permit: &Permit<Edit>) -> Result<UserId> {
-    permit.actor().user_id.ok_or(Error::NotFound)
-}
-
 /// Keeps an import for its sender until it is applied, and returns its id.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn keep(app: &App, permit: &Permit<Edit>, import: &Import) -> Result<Uuid> {
-    let id = ostiary_boot::clock::new_id();
-    let mut tx = app.db.begin().await?;
-    let upload = NewUpload {
-        id,
-        user: user_of(permit)?,
-        kind: KIND,
-        content: &json!(import),
-    };
-    uploads::insert(&mut tx, &upload, app.now()).await?;
-    Db::commit(tx).await?;
-    Ok(id)
-}
-
-/// An import that its sender has kept.
-///
-/// # Errors
-/// [`Error::NotFound`] when it is another's, or its hour is over.
-pub async fn kept(app: &App, permit: &Permit<Edit>, id: Uuid) -> Result<Import> {
-    let mut conn = app.db.acquire().await?;
-    let content = uploads::find(&mut conn, id, user_of(permit)?, KIND, app.now()).await?;
-    serde_json::from_value(content.ok_or(Error::NotFound)?).map_err(|_| Error::NotFound)
+    kept::keep(app, permit, KIND, import).await
 }
 
 /// What a kept import would do now.
 ///
 /// # Errors
-/// As [`kept`].
+/// [`Error::NotFound`] when it is another's, or its hour is over.
 pub async fn report_of_kept(
     app: &App,
     permit: &Permit<Edit>,
     id: Uuid,
 ) -> Result<(Import, Report)> {
-    let import = kept(app, permit, id).await?;
+    let import: Import = kept::find(app, permit, KIND, id).await?;
     let report = dry_run(app, permit, &import).await?;
     Ok((import, report))
 }
@@ -289,7 +264,7 @@ pub async fn report_of_kept(
 /// Applies a kept import as [`apply`] does, and forgets it.
 ///
 /// # Errors
-/// As [`apply`] and [`kept`].
+/// As [`apply`], and [`Error::NotFound`].
 pub async fn apply_kept(
     app: &App,
     permit: &Permit<Edit>,
@@ -297,8 +272,8 @@ pub async fn apply_kept(
     digest: &str,
     saving: &Saving,
 ) -> Result<Report> {
-    let import = kept(app, permit, id).await?;
+    let import: Import = kept::find(app, permit, KIND, id).await?;
     let report = apply(app, permit, &import, digest, saving).await?;
-    uploads::delete(&mut *app.db.acquire().await?, id, user_of(permit)?).await?;
+    kept::forget(app, permit, id).await?;
     Ok(report)
 }

@@ -17,7 +17,7 @@ pub(super) use carry_out::carry_out;
 pub(super) use compare::{Steps, compare};
 pub(super) use current::Current;
 pub use import::{
-    Import, ImportDraft, UploadedFile, apply, apply_kept, dry_run, keep, kept, report_of_kept,
+    Import, ImportDraft, UploadedFile, apply, apply_kept, dry_run, keep, report_of_kept,
 };
 pub use report::{Action, FieldChange, Note, Report, Step};
 pub(super) use sql::check as check_sql_of;

@@ -16,6 +16,7 @@ use ostiary_store::sections::SectionValues;
 use serde_json::{Map, Value};
 
 use super::report::Note;
+use crate::actions::takeover::pack_name;
 
 /// A pack with its queries.
 #[derive(Debug, Clone)]
@@ -105,7 +106,7 @@ impl Wanted {
     pub(crate) fn add_pack(&mut self, file: &str, pack: ImportedPack) {
         let mut name = pack.name.clone();
         if name.contains('/') {
-            name = name.replace('/', "-");
+            name = pack_name(&name);
             let text = format!(
                 "It is called {name} here: the slash ends a pack's name in the names of results."
             );

@@ -18,13 +18,14 @@ use ostiary_store::doorman::{self, DoormanDatabase, DoormanNode, DoormanQuery};
 use ostiary_store::{Conn, Db, Options, rule_edits, users};
 use serde_json::{Value, json};
 
+use super::doorman_names::Renamed;
 use super::doorman_rules::{self, NewRule};
 use super::nodes::{Arrivals, Coming, carry_out, decide};
 use crate::actions::audit::Change;
 use crate::actions::config_change::{ConfigChange, Saving};
 use crate::actions::config_import::{
-    Action, Current, Report, Step, Steps, Wanted, carry_out as carry_out_config, check_sql_of,
-    compare,
+    Action, Current, Note, Report, Step, Steps, Wanted, carry_out as carry_out_config,
+    check_sql_of, compare,
 };
 use crate::auth::{Admin, Permit};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ pub struct DoormanImport {
     wanted: Wanted,
     nodes: Vec<Coming>,
     rules: Vec<doorman::DoormanRule>,
+    renamed: Renamed,
     users: Vec<doorman::DoormanUser>,
 }
 
@@ -57,6 +59,7 @@ impl DoormanImport {
     #[must_use]
     pub fn of(database: DoormanDatabase) -> Self {
         let mut wanted = Wanted::default();
+        let mut renamed = Renamed::of(&database);
         let tags = add_tags(&mut wanted, &database);
         let as_target = |names: &[String]| target_of(names, &tags);
         let by_id: HashMap<i32, &DoormanQuery> = database
@@ -79,7 +82,7 @@ impl DoormanImport {
                 target: as_target(&pack.tags),
                 platform: pack.platform.clone().unwrap_or_default(),
                 version: pack.version.clone().unwrap_or_default(),
-                shard: shard(pack.shard),
+                shard: shard(&mut wanted, &pack.name, pack.shard),
                 discovery: discovery.iter().map(|query| query.sql.clone()).collect(),
                 ..ImportedPack::default()
             };
@@ -101,7 +104,7 @@ impl DoormanImport {
             }
             wanted.add_pack("Doorman", imported);
         }
-        add_schedule(&mut wanted, &database, &packed, &as_target);
+        add_schedule(&mut wanted, &mut renamed, &database, &packed, &as_target);
         for path in &database.file_paths {
             let target = std::mem::replace(&mut wanted.target, as_target(&path.tags));
             let imported = ImportedFilePaths {
@@ -117,6 +120,7 @@ impl DoormanImport {
             wanted,
             nodes,
             rules: database.rules,
+            renamed,
             users: database.users,
         }
     }
@@ -128,12 +132,13 @@ impl DoormanImport {
         check_sql_of(app, conn, &mut wanted).await;
         let mut steps = compare(conn, &current, &wanted, false).await?;
         let mut arrivals = decide(conn, self.nodes.clone()).await?;
-        let rules = doorman_rules::plan(conn, &self.rules).await?;
-        let new_users = self.new_users(conn).await?;
+        let rules = doorman_rules::plan(conn, &self.rules, &self.renamed).await?;
+        let (new_users, twins) = self.new_users(conn).await?;
         let mut notes = wanted.notes;
         notes.append(&mut steps.notes);
         notes.append(&mut arrivals.notes);
         notes.extend(rules.notes);
+        notes.extend(twins);
         let mut all = std::mem::take(&mut steps.steps);
         all.append(&mut arrivals.steps);
         all.extend(rules.steps);
@@ -151,7 +156,7 @@ impl DoormanImport {
             });
         }
         if !new_users.is_empty() {
-            notes.push(crate::actions::config_import::Note {
+            notes.push(Note {
                 kind: "info",
                 place: "users".to_owned(),
                 text: "They come as viewers without a password: Doorman's hashes are bcrypt, which is not taken over. Give each a password and \
@@ -168,17 +173,32 @@ impl DoormanImport {
         Ok((Report::new(all, notes, "doorman"), plan))
     }
 
-    async fn new_users(&self, conn: &mut Conn) -> Result<Vec<doorman::DoormanUser>> {
-        let mut new = Vec::new();
+    /// Users that are to be made. Those whose names differ by case only are one here.
+    async fn new_users(&self, conn: &mut Conn) -> Result<(Vec<doorman::DoormanUser>, Vec<Note>)> {
+        let (mut new, mut notes): (Vec<doorman::DoormanUser>, _) = (Vec::new(), Vec::new());
         for user in &self.users {
-            if users::find_credentials(conn, &user.username)
+            let name = user.username.to_lowercase();
+            if let Some(first) = new
+                .iter_mut()
+                .find(|first| first.username.to_lowercase() == name)
+            {
+                notes.push(Note {
+                    kind: "warning",
+                    place: format!("user {}", user.username),
+                    text: format!(
+                        "It differs from {} by case only, which is one user here; it is left out.",
+                        first.username
+                    ),
+                });
+                first.email = first.email.take().or_else(|| user.email.clone());
+            } else if users::find_credentials(conn, &user.username)
                 .await?
                 .is_none()
             {
                 new.push(user.clone());
             }
         }
-        Ok(new)
+        Ok((new, notes))
     }
 }
 
@@ -287,10 +307,17 @@ fn target_of(names: &[String], tags: &BTreeMap<String, String>) -> String {
     Target::any(tags.map(|name| Target::Tag(name.clone()))).to_string()
 }
 
-fn shard(shard: Option<i32>) -> Option<u8> {
-    shard
-        .and_then(|shard| u8::try_from(shard).ok())
-        .filter(|shard| (1..=100).contains(shard))
+/// The share of nodes that gets a thing; 0 is off in osquery, as is none.
+fn shard(wanted: &mut Wanted, place: &str, shard: Option<i32>) -> Option<u8> {
+    let shard = shard.filter(|shard| *shard != 0)?;
+    let usable = u8::try_from(shard).ok();
+    let usable = usable.filter(|shard| (1..=100).contains(shard));
+    if usable.is_none() {
+        let text =
+            format!("Its shard is {shard}, which is no share from 1 to 100; it is left out.");
+        wanted.note("warning", place, text);
+    }
+    usable
 }
 
 fn imported_query(wanted: &mut Wanted, query: &DoormanQuery, target: String) -> ImportedQuery {
@@ -314,7 +341,7 @@ fn imported_query(wanted: &mut Wanted, query: &DoormanQuery, target: String) -> 
             Some(platform) => platform.to_owned(),
         },
         version: query.version.clone().unwrap_or_default(),
-        shard: shard(query.shard),
+        shard: shard(wanted, &query.name, query.shard),
         description: query.description.clone().unwrap_or_default(),
         value: query.value.clone().unwrap_or_default(),
         ..ImportedQuery::default()
@@ -324,6 +351,7 @@ fn imported_query(wanted: &mut Wanted, query: &DoormanQuery, target: String) -> 
 /// A query with tags stands in the schedule of nodes that share one, whether it is in a pack, too, or not.
 fn add_schedule(
     wanted: &mut Wanted,
+    renamed: &mut Renamed,
     database: &DoormanDatabase,
     packed: &[&i32],
     as_target: &impl Fn(&[String]) -> String,
@@ -341,6 +369,8 @@ fn add_schedule(
         }
         if taken.contains(&imported.name) {
             imported.name = format!("{} ({})", query.name, query.id);
+            renamed.note(query.name.clone(), query.name.clone());
+            renamed.note(query.name.clone(), imported.name.clone());
             let text = format!(
                 "There are several queries of this name; this one is called {} here. A node that gets both ran only the last of them.",
                 imported.name

@@ -8,8 +8,12 @@ use ostiary_store::rule_edits::{self, RuleRecord, RuleValues};
 use ostiary_store::{Conn, destinations};
 use serde_json::Value;
 
+use super::doorman_names::{Renamed, Rewritten};
 use crate::actions::config_import::{Action, Note, Step};
 use crate::error::Result;
+
+/// How late an event may come for a rule that was made in Doorman, where there was no limit.
+const MAX_AGE_SECONDS: i32 = 86_400;
 
 /// A rule that is to be made.
 #[derive(Debug)]
@@ -27,7 +31,11 @@ pub(super) struct RulePlan {
 }
 
 /// Decides. A rule of a name that exists is left alone.
-pub(super) async fn plan(conn: &mut Conn, rules: &[DoormanRule]) -> Result<RulePlan> {
+pub(super) async fn plan(
+    conn: &mut Conn,
+    rules: &[DoormanRule],
+    renamed: &Renamed,
+) -> Result<RulePlan> {
     let known = rule_edits::list(conn).await?;
     let mut plan = RulePlan::default();
     let mut taken: Vec<String> = Vec::new();
@@ -37,7 +45,18 @@ pub(super) async fn plan(conn: &mut Conn, rules: &[DoormanRule]) -> Result<RuleP
             name = format!("{name} ({})", rule.id);
         }
         taken.push(name.clone());
-        plan.rule(conn, &known, name, rule).await?;
+        plan.rule(conn, &known, name, (rule, renamed)).await?;
+    }
+    if !plan.new.is_empty() {
+        plan.notes.push(Note {
+            kind: "info",
+            place: "rules".to_owned(),
+            text: format!(
+                "They do not look at baselines (a first full set of rows, or one sent again) nor at events that come more than {} hours late; \
+                 in Doorman every row counted. Both can be set in each rule.",
+                MAX_AGE_SECONDS / 3600
+            ),
+        });
     }
     Ok(plan)
 }
@@ -65,9 +84,9 @@ impl RulePlan {
         conn: &mut Conn,
         known: &[RuleRecord],
         name: String,
-        rule: &DoormanRule,
+        (rule, renamed): (&DoormanRule, &Renamed),
     ) -> Result<()> {
-        let conditions = rule.conditions.clone().unwrap_or(Value::Null);
+        let mut conditions = rule.conditions.clone().unwrap_or(Value::Null);
         if let Err(error) = parse(&conditions) {
             self.note(
                 "danger",
@@ -84,6 +103,14 @@ impl RulePlan {
         if known.iter().any(|known| known.name == name) {
             self.step(Action::Unchanged, name);
             return Ok(());
+        }
+        let mut done = Rewritten::default();
+        renamed.rewrite(&mut conditions, &mut done);
+        for (there, here) in done.names {
+            self.note("info", &name, format!("It asks for results of {there}, which are those of {here} here; so it does now."));
+        }
+        for text in done.unclear {
+            self.note("warning", &name, format!("It asks for names of results by {text:?}, and some of them are others here; look at it."));
         }
         let mut enabled = true;
         if has_not(&conditions) {
@@ -132,7 +159,7 @@ impl RulePlan {
                 scope: String::new(),
                 entity_columns: Vec::new(),
                 on_baseline: false,
-                max_age_seconds: 86_400,
+                max_age_seconds: MAX_AGE_SECONDS,
                 runbook_url: String::new(),
                 enabled,
                 destinations: to,

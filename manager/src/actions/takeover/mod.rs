@@ -6,11 +6,13 @@
 //! **Invariant:** a key is hashed as it is read. It is in no report, no upload that is kept, no log and no audit entry.
 
 mod doorman;
+mod doorman_names;
 mod doorman_rules;
 mod node_keys;
 mod nodes;
 
 pub use doorman::{DoormanImport, apply_doorman, plan_doorman};
+pub(super) use doorman_names::pack_name;
 pub use node_keys::{
     KeyFile, apply_kept_keys, apply_keys, dry_run_keys, keep_keys, report_of_kept_keys,
 };
