@@ -71,6 +71,8 @@ fn rest_router(app: &App) -> Router<App> {
         )
         .route("/config/export", get(rest::config::export))
         .route("/packs/{id}/export", get(rest::config::export_pack))
+        .merge(rest_rollout_routes())
+        .merge(rest_identity_routes())
         .fallback(rest::not_found)
         .layer(from_fn_with_state(app.clone(), auth::identify_by_token))
         .layer(CatchPanicLayer::new())
@@ -79,6 +81,39 @@ fn rest_router(app: &App) -> Router<App> {
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
         ))
+}
+
+fn rest_identity_routes() -> Router<App> {
+    Router::new()
+        .route("/nodes/conflicts", get(rest::identity::conflicts))
+        .route("/nodes/conflicts/merge", post(rest::identity::merge))
+        .route(
+            "/nodes/conflicts/keep-apart",
+            post(rest::identity::keep_apart),
+        )
+        .route("/nodes/approvals", get(rest::identity::approvals))
+        .route("/nodes/{id}/approve", post(rest::identity::approve))
+        .route("/nodes/{id}/refuse", post(rest::identity::refuse))
+}
+
+fn rest_rollout_routes() -> Router<App> {
+    Router::new()
+        .route("/revisions", get(rest::revisions::list))
+        .route("/revisions/{number}", get(rest::revisions::show))
+        .route(
+            "/revisions/{number}/diff",
+            get(rest::revisions::differences),
+        )
+        .route(
+            "/revisions/{number}/return",
+            post(rest::revisions::return_to),
+        )
+        .route("/rollouts", get(rest::rollouts::list))
+        .route("/rollouts/{id}", get(rest::rollouts::show))
+        .route("/rollouts/{id}/halt", post(rest::rollouts::halt))
+        .route("/rollouts/{id}/resume", post(rest::rollouts::resume))
+        .route("/rollouts/{id}/finish", post(rest::rollouts::finish))
+        .route("/rollouts/{id}/return", post(rest::rollouts::take_back))
 }
 
 fn page_router(app: &App) -> Router<App> {
@@ -230,7 +265,8 @@ fn config_routes() -> Router<App> {
             "/packs/import/{upload}/apply",
             post(pages::config_import::apply),
         )
-        .route("/config/export", get(pages::config_import::export))
+        .route("/config/export", get(pages::config_import::export_form))
+        .route("/config/export/file", get(pages::config_import::export))
         .route("/packs/{id}/export", get(pages::config_import::export_pack))
         .route(
             "/packs/{id}",
@@ -276,6 +312,7 @@ fn config_routes() -> Router<App> {
             post(pages::revisions::return_to),
         )
         .route("/rollouts/{id}", get(pages::rollouts::show))
+        .route("/rollouts/{id}/halt", post(pages::rollouts::halt))
         .route("/rollouts/{id}/resume", post(pages::rollouts::resume))
         .route("/rollouts/{id}/finish", post(pages::rollouts::finish))
         .route("/rollouts/{id}/return", post(pages::rollouts::take_back))

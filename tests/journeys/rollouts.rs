@@ -84,7 +84,7 @@ async fn a_roll_out_whose_first_node_denylists_a_query_halts_and_nobody_else_get
     assert_eq!(nodes_with(&world, "too_costly").await, 1);
     let id = rollout(&world, "id").await;
     let page = forms.get(&format!("/rollouts/{id}")).await;
-    assert!(page.body.contains("It halted by itself"), "{}", page.body);
+    assert!(page.body.contains("It is halted"), "{}", page.body);
     assert!(page.body.contains("too_costly"), "{}", page.body);
     // One click takes it back.
     let page = forms.post(&format!("/rollouts/{id}/return"), &[]).await;

@@ -572,3 +572,36 @@ async fn an_edited_pack_reaches_the_nodes_that_it_is_meant_for() {
     .await;
     api.stop().await;
 }
+
+#[tokio::test]
+async fn an_endpoint_that_only_asks_acknowledges_nothing() {
+    let api = Api::start().await;
+    let key = api.enroll("web-1").await;
+    // What a node posts whose flags name the wrong path; success would make it delete what it sent.
+    for (path, body) in [
+        ("/config", json!({"log_type": "result", "data": [{}]})),
+        (
+            "/config",
+            json!({"queries": {"q": []}, "statuses": {"q": 0}}),
+        ),
+        (
+            "/distributed/read",
+            json!({"log_type": "status", "data": []}),
+        ),
+        ("/distributed/read", json!({"queries": {}})),
+    ] {
+        let mut body = body;
+        body["node_key"] = key.clone().into();
+        let answer = api.post(path, body.clone()).await;
+        assert_eq!(
+            (answer.status, answer.is_success()),
+            (400, false),
+            "{path} {body}"
+        );
+        assert!(
+            answer.json().get("node_invalid").is_none(),
+            "it keeps its key"
+        );
+    }
+    api.stop().await;
+}

@@ -39,7 +39,11 @@ pub async fn load_for_nodes(conn: &mut Conn) -> Result<Parts> {
     table_denials::withhold(conn, parts).await
 }
 
-async fn load_packs(conn: &mut Conn) -> Result<Vec<Pack>> {
+/// The packs alone, with their queries, disabled ones included.
+///
+/// # Errors
+/// As of [`load`].
+pub async fn load_packs(conn: &mut Conn) -> Result<Vec<Pack>> {
     let mut by_pack = queries::list_packed(conn).await?;
     let packs = packs::list(conn).await?.into_iter().map(|pack| {
         Ok(Pack {

@@ -293,6 +293,24 @@ pub async fn list(conn: &mut Conn, page: &PageRequest) -> Result<Page<RevisionLi
     Ok(Page::cut(rows, limit, |row| [row.number.to_string()]))
 }
 
+/// The revisions after this one, oldest first, at most so many.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_after(conn: &mut Conn, number: i64, most: i64) -> Result<Vec<RevisionLine>> {
+    Ok(sqlx::query_as!(
+        RevisionLine,
+        r#"
+        SELECT number, made_at, user_name, what, content_hash FROM config_revisions
+        WHERE number > $1 ORDER BY number LIMIT $2
+        "#,
+        number,
+        most
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// A revision with its objects.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use ostiary_store::{Conn, Db, node_lists, tags};
 use serde_json::json;
 
 use super::audit::{Change, record};
+use super::config_change::{ConfigChange, Saving};
 use super::tags::tag_name;
 use super::validate::Check;
 use crate::auth::{Admin, Edit, Permit, Right};
@@ -52,44 +53,45 @@ pub async fn rename(app: &App, permit: &Permit<Edit>, id: NodeId, name: &str) ->
 /// Gives a tag to nodes, making it if need be.
 ///
 /// # Errors
-/// [`Error::Invalid`] on `tag`, [`Error::Refused`] when a config would become too large.
-pub async fn add_tag(app: &App, permit: &Permit<Edit>, ids: &[NodeId], tag: &str) -> Result<u64> {
+/// [`Error::Invalid`] on `tag`, or when an option that comes with the tag could cut nodes off and that was not confirmed;
+/// [`Error::Refused`] when a config would become too large.
+pub async fn add_tag(
+    app: &App,
+    permit: &Permit<Edit>,
+    ids: &[NodeId],
+    tag: &str,
+    saving: &Saving,
+) -> Result<u64> {
     let mut check = Check::default();
     let tag = tag_name(&mut check, "tag", tag);
     check.done()?;
-    let mut tx = app.db.begin().await?;
-    let tag_id = tags::ensure(
-        &mut tx,
-        TagId(ostiary_boot::clock::new_id()),
-        &tag,
-        app.now(),
-    )
-    .await?;
+    let mut tx = ConfigChange::begin(app).await?;
+    let id = TagId(ostiary_boot::clock::new_id());
+    let tag_id = tags::ensure(&mut tx, id, &tag, app.now()).await?;
     let count = tags::attach(&mut tx, tag_id, ids).await?;
-    super::check_config_sizes(&mut tx).await?;
     note_tags(app, &mut tx, permit, "nodes.add_tag", ids, &tag).await?;
-    Db::commit(tx).await?;
+    tx.finish_recorded(app, saving).await?;
     Ok(count)
 }
 
 /// Takes a tag from nodes.
 ///
 /// # Errors
-/// [`Error::Invalid`] on `tag` if there is no such tag, [`Error::Refused`] when a config would become too large (`not` in targets).
+/// As of [`add_tag`] (`not` in targets), and on `tag` if there is no such tag.
 pub async fn remove_tag(
     app: &App,
     permit: &Permit<Edit>,
     ids: &[NodeId],
     tag: &str,
+    saving: &Saving,
 ) -> Result<u64> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let tag_id = tags::find_id(&mut tx, tag)
         .await?
         .ok_or_else(|| Error::field("tag", "There is no such tag."))?;
     let count = tags::detach(&mut tx, tag_id, ids).await?;
-    super::check_config_sizes(&mut tx).await?;
     note_tags(app, &mut tx, permit, "nodes.remove_tag", ids, tag).await?;
-    Db::commit(tx).await?;
+    tx.finish_recorded(app, saving).await?;
     Ok(count)
 }
 

@@ -69,6 +69,23 @@ impl From<&OptionRecord> for OptionDraft {
     }
 }
 
+/// Is the value one that osqueryd takes for this option? Says what is wrong with it.
+fn check_value(name: &str, value: &Value) -> std::result::Result<(), String> {
+    let wrong = match value {
+        Value::String(text) if text.is_empty() => "osquery skips an empty value.",
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
+            "osquery misreads numbers with a point: use a whole number, or a text in quotes."
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => {
+            "A text, a whole number, true or false is needed."
+        }
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => {
+            return flags::find(name).map_or(Ok(()), |flag| flag.check(value));
+        }
+    };
+    Err(wrong.to_owned())
+}
+
 fn validate(draft: &OptionDraft) -> Result<OptionValues> {
     let mut check = Check::default();
     let name = check.name("name", draft.name.trim().trim_start_matches("--"), 100);
@@ -86,25 +103,7 @@ fn validate(draft: &OptionDraft) -> Result<OptionValues> {
     }
     let typed = check.line("value", &draft.value, 4000);
     let value = serde_json::from_str(&typed).unwrap_or_else(|_| Value::from(typed.as_str()));
-    match &value {
-        Value::String(text) if text.is_empty() => {
-            check.wrong("value", "osquery skips an empty value.");
-        }
-        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
-            check.wrong(
-                "value",
-                "osquery misreads numbers with a point: use a whole number, or a text in quotes.",
-            );
-        }
-        Value::String(_) | Value::Number(_) | Value::Bool(_) => {}
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            check.wrong("value", "A text, a whole number, true or false is needed.");
-        }
-    }
-    if let Some(flag) = flags::find(&name)
-        && !check.is_wrong("value")
-        && let Err(sentence) = flag.check(&value)
-    {
+    if let Err(sentence) = check_value(&name, &value) {
         check.wrong("value", sentence);
     }
     let target = check.target("target", &draft.target);

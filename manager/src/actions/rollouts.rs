@@ -1,4 +1,4 @@
-//! Steering a staged roll-out by hand: letting it go on, finishing it at once, taking it back.
+//! Steering a staged roll-out by hand: halting it, letting it go on, finishing it at once, taking it back.
 
 use ostiary_store::rollouts::{self, Rollout, Stage};
 use ostiary_store::{Conn, Db, Tx, config_revisions, rollout_nodes};
@@ -10,6 +10,21 @@ use super::config_change::Saving;
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
+
+/// Halts a roll-out: no further node gets the change, those that have it keep it.
+///
+/// # Errors
+/// [`Error::NotFound`], or [`Error::Refused`] when it is not running.
+pub async fn halt(app: &App, permit: &Permit<Edit>, id: Uuid) -> Result<()> {
+    let (mut tx, rollout) = active(app, id).await?;
+    if !rollout.is_running() {
+        return Err(Error::Refused("It is halted already.".to_owned()));
+    }
+    let reason = format!("{} halted it.", permit.actor().name);
+    rollouts::halt(&mut tx, id, &reason).await?;
+    note(app, &mut tx, permit, &rollout, "rollouts.halt").await?;
+    Ok(Db::commit(tx).await?)
+}
 
 /// Lets a halted roll-out go on with its present stage, whose time begins anew. What halted it is forgotten.
 ///
@@ -56,7 +71,8 @@ pub async fn finish(app: &App, permit: &Permit<Edit>, id: Uuid) -> Result<()> {
     Ok(Db::commit(tx).await?)
 }
 
-/// Takes the change back: all config objects become what they were before the roll-out. Gives the new revision.
+/// Takes the change back: all config objects become what they were before the roll-out, changes that joined it included. Gives the
+/// new revision.
 ///
 /// # Errors
 /// As [`super::revisions::return_to`].

@@ -1,13 +1,14 @@
 //! Denials of tables: what nodes of a target are never asked.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use ostiary_domain::ids::TableDenialId;
 use ostiary_domain::node::NodeFacts;
 use ostiary_domain::node_config::{Kept, SqlPlace, TablesOfSql};
 use ostiary_domain::table_denial::{AUTO_TABLES, TableDenial};
 use ostiary_store::table_denials::{self, DenialRecord, SqlReads};
-use ostiary_store::{Conn, Db, config_parts};
+use ostiary_store::{Conn, Db, Tx, config_parts, config_revisions, node_lists};
 use serde::Serialize;
 use serde_json::json;
 
@@ -85,7 +86,7 @@ pub async fn create(
     permit: &Permit<Admin>,
     draft: &DenialDraft,
 ) -> Result<TableDenialId> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = begin(app).await?;
     let values = validate(&mut tx, draft).await?;
     let id = TableDenialId(ostiary_boot::clock::new_id());
     look_at_all(&app.sql_checkers, &mut tx, app.now()).await?;
@@ -108,6 +109,61 @@ pub async fn create(
     Ok(id)
 }
 
+/// Says what a denial would keep from how many nodes, without saving it: always an error, on `preview` or on what is wrong.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub async fn preview(app: &App, _: &Permit<Admin>, draft: &DenialDraft) -> Result<Infallible> {
+    // What is found out about SQL on the way is dropped with the transaction.
+    let mut tx = begin(app).await?;
+    let denial = validate(&mut tx, draft).await?;
+    look_at_all(&app.sql_checkers, &mut tx, app.now()).await?;
+    let parts = config_parts::load(&mut tx).await?;
+    let reads = table_denials::reads_of(&mut tx, &parts.sql()).await?;
+    let mut places = parts.sql_places();
+    let known = known(&reads);
+    places.retain(|place| place.enabled && place.kept_by(&denial, &known).is_some());
+    let everybody = node_lists::facts(&mut tx).await?;
+    let target = denial.nodes();
+    let concerned: Vec<&NodeFacts> = (everybody.iter().map(|(_, facts)| facts))
+        .filter(|facts| target.matches(facts))
+        .collect();
+    places.retain(|place| concerned.iter().any(|node| place.target.matches(node)));
+    let losing = (concerned.iter())
+        .filter(|node| places.iter().any(|place| place.target.matches(node)))
+        .count();
+    let mut names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Err(Error::field(
+        "preview",
+        effect(concerned.len(), losing, &names),
+    ))
+}
+
+/// Names that a preview says.
+const NAMED: usize = 8;
+
+fn effect(concerned: usize, losing: usize, names: &[&str]) -> String {
+    let nodes = |count: usize| match count {
+        1 => "1 node".to_owned(),
+        _ => format!("{count} nodes"),
+    };
+    if losing == 0 {
+        return format!(
+            "{} would be denied these tables; nothing in their configs reads them.",
+            nodes(concerned)
+        );
+    }
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    format!(
+        "{} would be denied these tables; from {} would be kept: {}{more}.",
+        nodes(concerned),
+        nodes(losing),
+        names[..names.len().min(NAMED)].join(", ")
+    )
+}
+
 /// Changes a denial.
 ///
 /// # Errors
@@ -118,7 +174,7 @@ pub async fn update(
     id: TableDenialId,
     draft: &DenialDraft,
 ) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = begin(app).await?;
     let before = table_denials::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
@@ -152,7 +208,7 @@ pub async fn delete(
     id: TableDenialId,
     confirm: &str,
 ) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = begin(app).await?;
     let found = table_denials::find(&mut tx, id)
         .await?
         .ok_or(Error::NotFound)?;
@@ -168,6 +224,13 @@ pub async fn delete(
     };
     record(app, &mut tx, permit, change).await?;
     Ok(Db::commit(tx).await?)
+}
+
+/// Waits for the turn of those who change what nodes are sent. The cut-off guard has nothing to ask: a denial changes no option.
+async fn begin(app: &App) -> Result<Tx> {
+    let mut tx = app.db.begin().await?;
+    config_revisions::lock(&mut tx).await?;
+    Ok(tx)
 }
 
 /// What people call a denial: its target.
@@ -231,11 +294,7 @@ fn kept_by(
     places: &[SqlPlace<'_>],
     reads: &BTreeMap<String, SqlReads>,
 ) -> Vec<Withheld> {
-    let known = reads.iter().filter_map(|(sql, reads)| {
-        let tables = reads.as_ref().ok()?;
-        Some((sql.clone(), tables.clone()))
-    });
-    let known: TablesOfSql = known.collect();
+    let known = known(reads);
     let kept = places.iter().filter(|place| place.enabled);
     let kept = kept.filter_map(|place| {
         let (tables, reason) = match place.kept_by(denial, &known)? {
@@ -249,6 +308,15 @@ fn kept_by(
         })
     });
     kept.collect()
+}
+
+/// What is known of them.
+fn known(reads: &BTreeMap<String, SqlReads>) -> TablesOfSql {
+    let known = reads.iter().filter_map(|(sql, reads)| {
+        let tables = reads.as_ref().ok()?;
+        Some((sql.clone(), tables.clone()))
+    });
+    known.collect()
 }
 
 fn why_unknown(reads: Option<&SqlReads>) -> String {

@@ -4,7 +4,7 @@ use ostiary_domain::ids::TagId;
 use ostiary_domain::tag;
 use ostiary_domain::target::Target;
 use ostiary_store::tags::TagLine;
-use ostiary_store::{Conn, Db, config_parts, enroll_secrets, rule_edits, tags};
+use ostiary_store::{Conn, Db, config_parts, config_revisions, enroll_secrets, rule_edits, tags};
 use serde::Serialize;
 use serde_json::json;
 
@@ -86,6 +86,8 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: TagId, draft: &TagDraf
     );
     check.done()?;
     let mut tx = app.db.begin().await?;
+    // Nobody names it in a target while it is looked for.
+    config_revisions::lock(&mut tx).await?;
     let before = load(&mut tx, id).await?;
     if before.name != name {
         let users = users_of(&mut tx, &before.name).await?;
@@ -132,6 +134,8 @@ pub async fn update(app: &App, permit: &Permit<Edit>, id: TagId, draft: &TagDraf
 /// [`Error::NotFound`], [`Error::Invalid`] on `confirm`, [`Error::Refused`] while a target names it.
 pub async fn delete(app: &App, permit: &Permit<Edit>, id: TagId, confirm: &str) -> Result<()> {
     let mut tx = app.db.begin().await?;
+    // Nobody names it in a target while it is looked for.
+    config_revisions::lock(&mut tx).await?;
     let tag = load(&mut tx, id).await?;
     super::validate::confirmed(confirm, &tag.name)?;
     let users = users_of(&mut tx, &tag.name).await?;

@@ -5,7 +5,7 @@ use axum::response::Response;
 use ostiary_domain::ids::OptionId;
 use ostiary_domain::node_config::flags::{self, Flag, FlagKind, Settable};
 use ostiary_domain::node_config::{Leftover, LeftoverKind};
-use ostiary_store::{Conn, leftovers, options as store};
+use ostiary_store::{Conn, config_parts, leftovers, options as store};
 use serde_json::{Value, json};
 
 use super::Fields;
@@ -67,7 +67,15 @@ impl Entry for Options {
         });
         let shown: Vec<Value> = shown.collect();
         let leftovers: Vec<Value> = leftovers::list(conn).await?.iter().map(leftover).collect();
-        Ok(json!({"options": shown, "leftovers": leftovers}))
+        let packs = config_parts::load_packs(conn).await?;
+        let of_packs = packs.iter().flat_map(|pack| {
+            pack.options().map(|(name, value)| {
+                json!({"pack": pack.name, "pack_id": pack.id, "enabled": pack.enabled, "name": name, "value": value.to_string(),
+                    "target": pack.target, "note": options::note(name)})
+            })
+        });
+        let of_packs: Vec<Value> = of_packs.collect();
+        Ok(json!({"options": shown, "of_packs": of_packs, "leftovers": leftovers}))
     }
 
     async fn find(conn: &mut Conn, id: OptionId) -> Result<Option<(String, OptionDraft)>> {

@@ -70,7 +70,7 @@ async fn context(conn: &mut Conn, number: i64, errors: FieldErrors) -> Result<Va
 }
 
 /// What a return from how things are now would do.
-fn differences(now: &Objects, then: &Objects) -> Vec<Value> {
+pub(super) fn differences(now: &Objects, then: &Objects) -> Vec<Value> {
     diff(now, then).iter().map(shown).collect()
 }
 

@@ -7,11 +7,13 @@ use ostiary_domain::node::NodeFacts;
 use ostiary_domain::node_config::{Parts, is_run_by, to_bytes};
 use ostiary_domain::rollout::{Move, changed_nodes, position};
 use ostiary_store::rollout_nodes::{self, NodeProgress};
-use ostiary_store::{Conn, config_parts, node_lists, rollouts as store};
+use ostiary_store::rollouts::{self as store, Rollout};
+use ostiary_store::{Conn, config_parts, config_revisions, node_lists};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Fields;
+use super::revisions::differences;
 use super::shell::Page;
 use crate::actions::rollouts;
 use crate::auth::{Edit, Permit, View, Visitor};
@@ -20,6 +22,9 @@ use crate::state::App;
 
 /// Nodes that are shown.
 const MOST: usize = 200;
+
+/// Changes that are named before they are taken back.
+const MOST_CHANGES: i64 = 50;
 
 async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(String, Value)> {
     let rollout = store::find(conn, id).await?.ok_or(Error::NotFound)?;
@@ -31,6 +36,11 @@ async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(Stri
         store::find_split(conn).await?
     } else {
         None
+    };
+    let undone = if is_active {
+        undone(conn, &rollout).await?
+    } else {
+        Value::Null
     };
     let waiting = split.map(|split| {
         let all = facts.iter().map(|(id, facts)| (*id, facts));
@@ -74,9 +84,19 @@ async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(Stri
         "inside": lines.len(), "running": count("running"), "fetched": count("fetched"),
         "cut": lines.len() > MOST,
         "nodes": lines.into_iter().take(MOST).collect::<Vec<_>>(),
+        "undone": undone,
         "errors": errors,
     });
     Ok((title, context))
+}
+
+/// What taking it back undoes: every change since its base, also those that joined it, and what would differ.
+async fn undone(conn: &mut Conn, rollout: &Rollout) -> Result<Value> {
+    let revisions = config_revisions::list_after(conn, rollout.base_revision, MOST_CHANGES).await?;
+    let now = config_revisions::objects(conn).await?;
+    let base = config_revisions::find(conn, rollout.base_revision).await?;
+    let changes = base.map(|(_, base)| differences(&now, &base));
+    Ok(json!({"revisions": revisions, "changes": changes.unwrap_or_default()}))
 }
 
 fn line(node: &NodeProgress, facts: Option<&NodeFacts>, parts: &Parts, is_active: bool) -> Value {
@@ -113,6 +133,19 @@ pub(crate) async fn show(
     let (title, context) = context(&mut conn, id, FieldErrors::default()).await?;
     drop(conn);
     page(&title).show(&app, &visitor, context).await
+}
+
+/// `POST /rollouts/{id}/halt`
+pub(crate) async fn halt(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Edit>,
+    Path(id): Path<Uuid>,
+) -> Result<Response> {
+    let here = format!("/rollouts/{id}");
+    let result = rollouts::halt(&app, &permit, id).await;
+    let done = "Halted: no further node gets the change.";
+    visitor.answer(result, &here, done, &here).await
 }
 
 /// `POST /rollouts/{id}/resume`

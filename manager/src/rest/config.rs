@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Asked;
 use crate::actions::config_change::Saving;
-use crate::actions::config_export;
+use crate::actions::config_export::{self, ExportDraft};
 use crate::actions::config_import::{self, Import, ImportDraft};
 use crate::auth::{Edit, Permit, View};
 use crate::error::Result;
@@ -72,21 +72,14 @@ pub(crate) async fn import(
     Ok(Json(json!({"applied": true, "report": report})))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Target {
-    target: String,
-}
-
-/// `GET /api/v1/config/export?target=`
+/// `GET /api/v1/config/export?scope=&target=&node=`
 pub(crate) async fn export(
     State(app): State<App>,
     permit: Permit<View>,
-    Asked(wanted): Asked<Target>,
+    Asked(wanted): Asked<ExportDraft>,
 ) -> Result<Response> {
-    Ok(download(
-        config_export::config(&app, &permit, &wanted.target).await?,
-    ))
+    let (file, _) = config_export::config(&app, &permit, &wanted).await?;
+    Ok(download(file))
 }
 
 /// `GET /api/v1/packs/{id}/export`

@@ -6,10 +6,13 @@ pub(crate) mod certificates;
 pub(crate) mod config;
 pub(crate) mod deliveries;
 pub(crate) mod findings;
+pub(crate) mod identity;
 mod listing;
 pub(crate) mod live_queries;
 pub(crate) mod nodes;
 pub(crate) mod resync;
+pub(crate) mod revisions;
+pub(crate) mod rollouts;
 pub(crate) mod unreadable;
 
 pub(crate) use listing::{Asked, Paging, listed, not_found};

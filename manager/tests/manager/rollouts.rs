@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use ostiary_domain::osquery::aliases::AliasSet;
+use serde_json::{Value, json};
 
 use super::world::{Answer, Browser, World};
 
@@ -150,6 +151,61 @@ async fn a_path_is_safe_for_its_own_endpoint_only_aliases_included() {
 }
 
 #[tokio::test]
+async fn a_tag_whose_options_could_cut_off_is_asked_about() {
+    let world = World::new().await;
+    nodes(&world, 3).await;
+    let mut browser = world.browser_as("editor").await;
+    let target = [("target", "quiet")];
+    let answer = add_option(&mut browser, "distributed_interval", "0", &target).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "nobody has the tag");
+    let ids = world.test_db.texts("SELECT id::text FROM nodes").await;
+    let mut fields = vec![("do", "add"), ("tag", "quiet"), ("back", "q=x")];
+    fields.extend(ids.iter().map(|id| ("node", id.as_str())));
+    let asked = browser.post("/nodes/tags", &fields).await;
+    assert_eq!(asked.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(asked.body.contains("on 3 nodes"), "{}", asked.body);
+    let tagged = "SELECT count(*) FROM node_tags";
+    assert_eq!(number(&world, tagged).await, 0);
+    for id in &ids {
+        let sent_again = format!("name=\"node\" value=\"{id}\"");
+        assert!(asked.body.contains(&sent_again), "{}", asked.body);
+    }
+    let confirmed = digest(&asked);
+    fields.push(("cut_off", &confirmed));
+    let answer = browser.post("/nodes/tags", &fields).await;
+    assert_eq!(answer.location, "/nodes?q=x", "{}", answer.body);
+    assert_eq!(number(&world, tagged).await, 3);
+    // Of one node on its own page, and the other way: the option is for those without the tag now.
+    let id = world
+        .test_db
+        .texts("SELECT id::text FROM options")
+        .await
+        .concat();
+    let edit = [
+        ("name", "distributed_interval"),
+        ("value", "0"),
+        ("target", "not quiet"),
+    ];
+    let answer = browser.post(&format!("/options/{id}"), &edit).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let path = format!("/nodes/{}/tags", ids[0]);
+    let asked = browser.post(&path, &[("remove", "quiet")]).await;
+    assert!(asked.body.contains("on 1 node."), "{}", asked.body);
+    let confirmed = digest(&asked);
+    let fields = [("remove", "quiet"), ("cut_off", confirmed.as_str())];
+    let answer = browser.post(&path, &fields).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let audited = "SELECT count(*) FROM audit_entries WHERE action LIKE 'nodes.%_tag'";
+    assert_eq!(
+        (number(&world, tagged).await, number(&world, audited).await),
+        (2, 4)
+    );
+    let revisions = "SELECT count(*) FROM config_revisions";
+    assert_eq!(number(&world, revisions).await, 3, "tags are no revision");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn deleting_what_keeps_contact_is_confirmed_too() {
     let world = World::new().await;
     nodes(&world, 3).await;
@@ -279,7 +335,11 @@ async fn a_change_in_stages_reaches_one_node_first_and_the_next_change_joins_it(
         "{}",
         page.body
     );
-    // Taken back by one click, all is as before, and over.
+    // Taken back by one click, all is as before, and over; what that undoes is said before.
+    let page = browser.get(&format!("/rollouts/{id}")).await;
+    for what in ["Made the option read_max", "Made the option events_max"] {
+        assert!(page.body.contains(what), "{}", page.body);
+    }
     let answer = browser.post(&format!("/rollouts/{id}/return"), &[]).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
     assert_eq!(number(&world, "SELECT count(*) FROM options").await, 0);
@@ -504,5 +564,65 @@ async fn a_halted_roll_out_can_go_on_or_be_given_to_all() {
     let steps =
         "SELECT count(*) FROM audit_entries WHERE action IN ('rollouts.resume', 'rollouts.finish')";
     assert_eq!(number(&world, steps).await, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_program_reads_revisions_and_roll_outs_and_steers_them() {
+    let world = World::new().await;
+    nodes(&world, 20).await;
+    let mut browser = world.browser_as("editor").await;
+    let token = world.token("editor").await;
+    let get = async |path: &str| world.get_json(path, &token).await.json();
+    let post = async |path: &str, body: Value| world.post_json(path, &token, &body).await;
+    add_option(&mut browser, "read_max", "1000", &[("saving", "stages")]).await;
+    let revisions = get("/api/v1/revisions?limit=1").await;
+    assert_eq!(revisions["items"][0]["what"], "Made the option read_max");
+    assert!(revisions["next"].is_string());
+    let revision = get("/api/v1/revisions/2").await;
+    assert_eq!(revision["changes"][0]["change"], "added");
+    assert_eq!(revision["objects"]["options"].as_object().unwrap().len(), 1);
+    let back = get("/api/v1/revisions/1/diff").await;
+    assert_eq!(back["changes"][0]["change"], "removed");
+    let forth = get("/api/v1/revisions/2/diff?from=1").await;
+    assert_eq!(forth["changes"][0]["name"], "read_max");
+    let missing = world.get_json("/api/v1/revisions/99", &token).await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+
+    let rollouts = get("/api/v1/rollouts").await;
+    let path = format!(
+        "/api/v1/rollouts/{}",
+        rollouts["items"][0]["id"].as_str().unwrap()
+    );
+    let shown = get(&path).await;
+    assert_eq!(
+        (&shown["state"], shown["nodes"].as_array().unwrap().len()),
+        (&json!("running"), 1)
+    );
+    for (step, state) in [("halt", "halted"), ("resume", "running")] {
+        let answer = post(&format!("{path}/{step}"), json!({})).await;
+        assert_eq!(answer.json()["state"], state, "{}", answer.body);
+        assert_eq!(get(&path).await["state"], state);
+    }
+    let again = post(&format!("{path}/resume"), json!({})).await;
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let taken = post(&format!("{path}/return"), json!({"saving": "stages"})).await;
+    assert_eq!(taken.json()["revision"], 3, "{}", taken.body);
+    assert_eq!(get(&path).await["state"], "returned");
+    let returned = post("/api/v1/revisions/2/return", json!({"saving": "stages"})).await;
+    assert_eq!(returned.json()["revision"], 4, "{}", returned.body);
+    let rollouts = get("/api/v1/rollouts").await;
+    let path = format!(
+        "/api/v1/rollouts/{}",
+        rollouts["items"][0]["id"].as_str().unwrap()
+    );
+    let answer = post(&format!("{path}/finish"), json!({})).await;
+    assert_eq!(answer.json()["state"], "finished", "{}", answer.body);
+    world.user("ann", "viewer").await;
+    let token = world.token("ann").await;
+    let refused = world
+        .post_json("/api/v1/revisions/1/return", &token, &json!({}))
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
     world.end().await;
 }

@@ -17,9 +17,10 @@ impl ConfigRequest {
     /// Reads a sanitised body; `header_key` is the key of the `Authorization` header, used when the body has none.
     ///
     /// # Errors
-    /// When the body is not a JSON object or no node key is to be found.
+    /// When the body is not a JSON object, carries what another endpoint takes, or no node key is to be found.
     pub fn parse(text: &str, header_key: Option<&str>) -> Result<Self, RequestError> {
         let members = object_members(text)?;
+        members.ask_only()?;
         Ok(Self {
             node_key: members.node_key(header_key)?.into_owned(),
             // Anything but a text comes from no osqueryd that knows of etags: such a client must get the full document.

@@ -22,6 +22,9 @@ pub enum RequestError {
     /// `node_key` is there, but is not a string.
     #[error("node_key is not a string")]
     NodeKeyNotText,
+    /// It carries what another endpoint takes: a flag of the node holds the wrong path.
+    #[error("\"{0}\" is not taken here: the node's flags name the wrong endpoint")]
+    ForAnother(&'static str),
 }
 
 /// A JSON string, borrowed from the input when it holds no escapes.
@@ -66,6 +69,18 @@ impl<'a> Members<'a> {
 
     pub(crate) fn into_pairs(self) -> Vec<(Cow<'a, str>, &'a RawValue)> {
         self.0
+    }
+
+    /// Refuses what an endpoint that only asks must not acknowledge: a node that posts its log or its results here would take any
+    /// answer without `error` for "stored", and delete them.
+    pub(crate) fn ask_only(&self) -> Result<(), RequestError> {
+        match ["data", "log_type", "queries"]
+            .into_iter()
+            .find(|name| self.get(name).is_some())
+        {
+            Some(name) => Err(RequestError::ForAnother(name)),
+            None => Ok(()),
+        }
     }
 
     /// The node key of a request. The body has the word; `header_key`, from `Authorization: NodeKey …` (osquery from

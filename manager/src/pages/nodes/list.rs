@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::actions::nodes;
 use crate::auth::{Admin, Edit, Permit, View, Visitor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pages::Fields;
 use crate::pages::paging::{pager, request};
 use crate::pages::shell::Page;
@@ -110,27 +110,73 @@ pub(crate) async fn tag_many(
         return Ok(Redirect::to(&back).into_response());
     }
     let tag = fields.text("tag").trim();
-    let (result, word) = if fields.text("do") == "remove" {
-        (
-            nodes::remove_tag(&app, &permit, &ids, tag).await,
-            "taken from",
-        )
+    let saving = fields.saving();
+    let removes = fields.text("do") == "remove";
+    let result = if removes {
+        nodes::remove_tag(&app, &permit, &ids, tag, &saving).await
     } else {
-        (nodes::add_tag(&app, &permit, &ids, tag).await, "given to")
+        nodes::add_tag(&app, &permit, &ids, tag, &saving).await
     };
+    let word = if removes { "taken from" } else { "given to" };
     match result {
         Ok(count) => {
-            visitor
-                .done(
-                    &back,
-                    format!(
-                        "{tag} was {word} {count} node{}.",
-                        if count == 1 { "" } else { "s" }
-                    ),
-                )
-                .await
+            let nodes = if count == 1 { "node" } else { "nodes" };
+            let sentence = format!("{tag} was {word} {count} {nodes}.");
+            visitor.done(&back, sentence).await
         }
-        Err(error) => visitor.refused(&back, error).await,
+        Err(error) => {
+            let form = TagForm {
+                action: "/nodes/tags",
+                fields: &fields,
+                back: &back,
+                sentence: format!("The tag {tag} is {word} {}.", counted(ids.len())),
+            };
+            form.asked_or_refused(&app, &visitor, error).await
+        }
+    }
+}
+
+fn counted(nodes: usize) -> String {
+    if nodes == 1 {
+        "1 node".to_owned()
+    } else {
+        format!("{nodes} nodes")
+    }
+}
+
+/// A form that gives or takes tags, as it was sent.
+struct TagForm<'a> {
+    action: &'a str,
+    fields: &'a Fields,
+    back: &'a str,
+    sentence: String,
+}
+
+impl TagForm<'_> {
+    /// Shows what is to be confirmed, since options come and go with tags; any other trouble is said where the form came from.
+    async fn asked_or_refused(
+        self,
+        app: &App,
+        visitor: &Visitor,
+        error: Error,
+    ) -> Result<Response> {
+        let errors = error.into_fields()?;
+        if !errors.0.contains_key("cut_off") {
+            return visitor.refused(self.back, Error::Invalid(errors)).await;
+        }
+        let asked = ["csrf", "cut_off", "cut_off_typed"];
+        let sent = (self.fields.iter())
+            .filter(|(name, _)| !asked.contains(name))
+            .map(|(name, value)| json!({"name": name, "value": value}));
+        let context = json!({"action": self.action, "fields": sent.collect::<Vec<_>>(), "back": self.back,
+            "sentence": self.sentence, "errors": errors});
+        let page = Page {
+            template: "pages/nodes/tag.html",
+            title: "Tags decide what nodes are sent",
+            nav: "nodes",
+        };
+        let saving = self.fields.saving();
+        page.show_again(app, visitor, saving.kept_in(context)).await
     }
 }
 
@@ -159,17 +205,31 @@ pub(crate) async fn tag(
 ) -> Result<Response> {
     let to = format!("/nodes/{id}");
     let (add, remove) = (fields.text("add").trim(), fields.text("remove").trim());
-    let result = if remove.is_empty() {
-        nodes::add_tag(&app, &permit, &[id], add).await
+    let saving = fields.saving();
+    let (result, sentence) = if remove.is_empty() {
+        let result = nodes::add_tag(&app, &permit, &[id], add, &saving).await;
+        (result, format!("{add} was added."))
     } else {
-        nodes::remove_tag(&app, &permit, &[id], remove).await
+        let result = nodes::remove_tag(&app, &permit, &[id], remove, &saving).await;
+        (result, format!("{remove} was removed."))
     };
-    let sentence = if remove.is_empty() {
-        format!("{add} was added.")
-    } else {
-        format!("{remove} was removed.")
-    };
-    visitor.answer(result.map(drop), &to, &sentence, &to).await
+    match result {
+        Ok(_) => visitor.done(&to, sentence).await,
+        Err(error) => {
+            let word = if remove.is_empty() {
+                "given to"
+            } else {
+                "taken from"
+            };
+            let form = TagForm {
+                action: &format!("{to}/tags"),
+                fields: &fields,
+                back: &to,
+                sentence: format!("The tag {add}{remove} is {word} {}.", counted(1)),
+            };
+            form.asked_or_refused(&app, &visitor, error).await
+        }
+    }
 }
 
 /// `POST /nodes/{id}/disable`
