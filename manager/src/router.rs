@@ -49,6 +49,10 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/carves", get(rest::carves::list))
         .route("/carves/{id}", get(rest::carves::show))
         .route("/carves/{id}/archive", get(pages::carves::archive))
+        .route(
+            "/carves/{id}/files/{position}",
+            get(pages::carves::one_file),
+        )
         .route("/unreadable", get(rest::unreadable::list))
         .route("/unreadable/export", get(pages::unreadable::export))
         .route("/unreadable/{id}/data", get(pages::unreadable::data))
@@ -198,6 +202,10 @@ fn node_routes() -> Router<App> {
         .route("/carves", get(pages::carves::list))
         .route("/carves/{id}", get(pages::carves::show))
         .route("/carves/{id}/archive", get(pages::carves::archive))
+        .route(
+            "/carves/{id}/files/{position}",
+            get(pages::carves::one_file),
+        )
         .route("/nodes/{id}/name", post(pages::nodes::rename))
         .route("/nodes/{id}/tags", post(pages::nodes::tag))
         .route("/nodes/{id}/disable", post(pages::nodes::disable))

@@ -28,6 +28,7 @@ const PAGES = {
   "pack-edit": { list: "/packs", link: "/packs/", then: "/edit", text: "baseline" },
   "pack-new": "/packs/new",
   "pack-import": "/packs/import",
+  "config-export": "/config/export?ask=1&scope=whole&target=prod",
   "query-new": "/queries/new",
   queries: "/queries",
   "file-paths": "/file-paths",

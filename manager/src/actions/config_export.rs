@@ -1,13 +1,16 @@
 //! Configs go out: files that osqueryd reads, and that come in again without a change. What is switched off is left out.
 
-use ostiary_domain::ids::PackId;
+use ostiary_domain::ids::{NodeId, PackId};
+use ostiary_domain::node::NodeFacts;
 use ostiary_domain::node_config::{
     Decorator, DecoratorMoment, PACK_DELIMITER, Pack, Parts, Query, section,
 };
 use ostiary_domain::osquery::pack_file::{
     ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, write, write_pack,
 };
-use ostiary_store::config_parts;
+use ostiary_domain::target::{Target, TargetText};
+use ostiary_store::{Conn, config_parts, node_lists, takeovers};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::validate::Check;
@@ -44,23 +47,127 @@ pub async fn pack_named(app: &App, permit: &Permit<View>, name: &str) -> Result<
     pack(app, permit, id.ok_or(Error::NotFound)?).await
 }
 
-/// Everything that has exactly this target; the empty one is that of every node. The built-in pack stays here.
+/// What of the config is wanted in a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExportDraft {
+    /// `exact` or empty: what has exactly this target; this comes in again without a change. `whole`: all that a node reads which has
+    /// what the target asks for and nothing else. `node`: all that one node reads.
+    pub scope: String,
+    /// A tag expression; the empty one is that of every node.
+    pub target: String,
+    /// A node's id, host name, host identifier or serial.
+    pub node: String,
+}
+
+/// What is in a file, for people.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Contents {
+    /// Names of packs, with how many queries each has.
+    pub packs: Vec<(String, usize)>,
+    /// Names of queries of the schedule.
+    pub queries: Vec<String>,
+    /// Names of options; `pack_delimiter` is always among them.
+    pub options: Vec<String>,
+    /// Statements of decorators.
+    pub decorators: usize,
+    /// Categories of files to watch.
+    pub file_paths: Vec<String>,
+    /// Other top-level keys.
+    pub sections: Vec<String>,
+}
+
+impl Contents {
+    fn of(file: &ImportedFile) -> Self {
+        let decorators = |value: &Value| match value {
+            Value::Array(list) => list.len(),
+            Value::Object(by_seconds) => by_seconds
+                .values()
+                .filter_map(Value::as_array)
+                .map(Vec::len)
+                .sum(),
+            _ => 0,
+        };
+        let name = |query: &ImportedQuery| query.name.clone();
+        Self {
+            packs: (file.packs.iter())
+                .map(|pack| (pack.name.clone(), pack.queries.len()))
+                .collect(),
+            queries: file.schedule.iter().map(name).collect(),
+            options: file.options.keys().cloned().collect(),
+            decorators: file.decorators.values().map(decorators).sum(),
+            file_paths: (file.file_paths.iter())
+                .map(|path| path.category.clone())
+                .collect(),
+            sections: file.extra.keys().cloned().collect(),
+        }
+    }
+}
+
+/// Everything that has a target, or everything that a node reads; the built-in pack stays here.
 ///
 /// # Errors
-/// [`Error::Invalid`] on `target`.
-pub async fn config(app: &App, _: &Permit<View>, target: &str) -> Result<ExportedFile> {
+/// [`Error::Invalid`] on `target`, `node` or `scope`.
+pub async fn config(
+    app: &App,
+    _: &Permit<View>,
+    draft: &ExportDraft,
+) -> Result<(ExportedFile, Contents)> {
     let mut check = Check::default();
-    let target = check.target("target", target);
+    let target = check.target("target", &draft.target);
     check.done()?;
-    let parts = config_parts::load(&mut *app.db.acquire().await?)
-        .await?
-        .enabled();
-    let name = if target.is_empty() {
-        "osquery"
-    } else {
-        &target
+    let mut conn = app.db.acquire().await?;
+    let (name, imported) = match draft.scope.as_str() {
+        "" | "exact" => {
+            let parts = config_parts::load(&mut conn).await?.enabled();
+            let of = |other: &TargetText| other.as_str().trim() == target;
+            (target.clone(), chosen(&parts, of))
+        }
+        scope @ ("whole" | "node") => {
+            let (name, facts) = if scope == "node" {
+                node_called(&mut conn, &draft.node).await?
+            } else {
+                let example = Target::parse(&target)
+                    .ok()
+                    .and_then(|target| target.example());
+                let example = example.ok_or_else(|| {
+                    Error::field("target", "No node can be imagined by this: name tags, a platform and a host, joined by \"and\".")
+                })?;
+                (target.clone(), example)
+            };
+            let parts = config_parts::load_for_nodes(&mut conn).await?.enabled();
+            (name, chosen(&parts, |other| other.matches(&facts)))
+        }
+        _ => return Err(Error::field("scope", "There are exact, whole and node.")),
     };
-    Ok(file(name, &write(&of_target(&parts, &target))))
+    let name = if name.is_empty() { "osquery" } else { &name };
+    let contents = Contents::of(&imported);
+    Ok((file(name, &write(&imported)), contents))
+}
+
+async fn node_called(conn: &mut Conn, name: &str) -> Result<(String, NodeFacts)> {
+    let name = name.trim();
+    let found = match name.parse() {
+        Ok(id) => vec![NodeId(id)],
+        Err(_) => {
+            let named = takeovers::nodes_by_names(conn, "", &[name.to_owned()]).await?;
+            named.into_iter().map(|node| NodeId(node.id)).collect()
+        }
+    };
+    let facts = match found.as_slice() {
+        [only] => node_lists::facts_of(conn, *only).await?,
+        [] => None,
+        _ => {
+            return Err(Error::field(
+                "node",
+                "Several nodes are called so; give its id.",
+            ));
+        }
+    };
+    let facts =
+        facts.ok_or_else(|| Error::field("node", "There is no node of this name or id."))?;
+    let name = facts.hostname.clone();
+    Ok((name, facts))
 }
 
 fn file(name: &str, document: &Map<String, Value>) -> ExportedFile {
@@ -79,20 +186,16 @@ fn file(name: &str, document: &Map<String, Value>) -> ExportedFile {
     }
 }
 
-fn of_target(parts: &Parts, target: &str) -> ImportedFile {
-    let is_of = |of: &str| of.trim() == target;
+fn chosen(parts: &Parts, chooses: impl Fn(&TargetText) -> bool) -> ImportedFile {
     let mut file = ImportedFile::default();
     for pack in parts
         .packs
         .iter()
-        .filter(|pack| !pack.built_in && is_of(pack.target.as_str()))
+        .filter(|pack| !pack.built_in && chooses(&pack.target))
     {
         file.packs.push(imported_pack(pack));
     }
-    let queries = parts
-        .queries
-        .iter()
-        .filter(|query| is_of(query.target.as_str()));
+    let queries = parts.queries.iter().filter(|query| chooses(&query.target));
     file.schedule = queries.map(imported_query).collect();
     // Without it, osqueryd would name results otherwise than it does now.
     file.options
@@ -100,7 +203,7 @@ fn of_target(parts: &Parts, target: &str) -> ImportedFile {
     for option in parts
         .options
         .iter()
-        .filter(|option| is_of(option.target.as_str()))
+        .filter(|option| chooses(&option.target))
     {
         file.options
             .insert(option.name.clone(), option.value.clone());
@@ -108,13 +211,9 @@ fn of_target(parts: &Parts, target: &str) -> ImportedFile {
     let decorators = parts
         .decorators
         .iter()
-        .filter(|decorator| is_of(decorator.target.as_str()));
+        .filter(|decorator| chooses(&decorator.target));
     file.decorators = decorators_of(decorators);
-    for path in parts
-        .file_paths
-        .iter()
-        .filter(|path| is_of(path.target.as_str()))
-    {
+    for path in parts.file_paths.iter().filter(|path| chooses(&path.target)) {
         file.file_paths.push(ImportedFilePaths {
             category: path.category.clone(),
             globs: path.globs.clone(),
@@ -124,11 +223,7 @@ fn of_target(parts: &Parts, target: &str) -> ImportedFile {
         });
     }
     // Sorted by key, priority and name: later pieces win, as with a node.
-    for piece in parts
-        .sections
-        .iter()
-        .filter(|piece| is_of(piece.target.as_str()))
-    {
+    for piece in parts.sections.iter().filter(|piece| chooses(&piece.target)) {
         match file.extra.get_mut(&piece.key) {
             Some(before) => section::merge(&piece.key, before, &piece.value),
             None => {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::seed::explain;
 use crate::actions::config_change::Saving;
-use crate::actions::config_export;
+use crate::actions::config_export::{self, ExportDraft};
 use crate::actions::config_import::{self, Import, ImportDraft, Report, UploadedFile};
 use crate::actions::resync;
 use crate::actions::takeover::{self, DoormanImport, KeyFile};
@@ -72,9 +72,15 @@ pub(super) struct ExportConfig {
     /// Only this pack.
     #[arg(long, conflicts_with = "target")]
     pack: Option<String>,
-    /// Tag expression: what has exactly this target. Without: what every node gets.
+    /// Tag expression: what has exactly this target. Without: what is for every node.
     #[arg(long, default_value = "")]
     target: String,
+    /// All that a node of this target reads, rather than what has exactly this target.
+    #[arg(long)]
+    whole: bool,
+    /// All that this node reads: its id, host name, host identifier or serial.
+    #[arg(long, conflicts_with_all = ["pack", "target", "whole"])]
+    node: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -162,7 +168,20 @@ async fn export_config(app: &App, arguments: ExportConfig) -> anyhow::Result<()>
     let permit = Permit::<View>::for_command();
     let file = match &arguments.pack {
         Some(name) => config_export::pack_named(app, &permit, name).await,
-        None => config_export::config(app, &permit, &arguments.target).await,
+        None => {
+            let scope = match (&arguments.node, arguments.whole) {
+                (Some(_), _) => "node",
+                (None, true) => "whole",
+                (None, false) => "exact",
+            };
+            let draft = ExportDraft {
+                scope: scope.to_owned(),
+                target: arguments.target,
+                node: arguments.node.unwrap_or_default(),
+            };
+            let exported = config_export::config(app, &permit, &draft).await;
+            exported.map(|(file, _)| file)
+        }
     };
     print!("{}", file.map_err(explain)?.text);
     Ok(())

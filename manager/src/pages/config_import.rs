@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Fields;
 use super::shell::Page;
 use crate::actions::config_change::Saving;
-use crate::actions::config_export::{self, ExportedFile};
+use crate::actions::config_export::{self, ExportDraft, ExportedFile};
 use crate::actions::config_import::{self, Action, Import, ImportDraft, Report, UploadedFile};
 use crate::auth::{Edit, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
@@ -36,8 +36,7 @@ async fn form_context(app: &App, draft: &ImportDraft, errors: FieldErrors) -> Re
         [only] => only.text.as_str(),
         _ => "",
     };
-    let form =
-        json!({"text": text, "name": draft.name, "target": draft.target, "replace": draft.replace, "switch_on": draft.switch_on});
+    let form = json!({"text": text, "name": draft.name, "target": draft.target, "replace": draft.replace, "switch_on": draft.switch_on});
     Ok(json!({"form": form, "errors": errors, "all_tags": all_tags}))
 }
 
@@ -176,21 +175,63 @@ pub(crate) async fn apply(
     }
 }
 
+const EXPORT: Page<'static> = Page {
+    template: "pages/packs/export.html",
+    title: "Export",
+    nav: "packs",
+};
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Wanted {
+pub(crate) struct Asked {
+    scope: String,
     target: String,
+    node: String,
+    /// Filled once something was chosen; an empty target is a choice, too.
+    ask: String,
 }
 
-/// `GET /config/export?target=`
+/// `GET /config/export`: asks what is wanted, and (`?ask=1`) tells what is in it.
+pub(crate) async fn export_form(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<View>,
+    Query(asked): Query<Asked>,
+) -> Result<Response> {
+    let all_tags = tags::names(&mut *app.db.acquire().await?).await?;
+    let draft = ExportDraft {
+        scope: asked.scope,
+        target: asked.target,
+        node: asked.node,
+    };
+    let context = |contents: Value, errors: FieldErrors| json!({"form": draft, "contents": contents, "errors": errors, "all_tags": all_tags});
+    if asked.ask.is_empty() {
+        let context = context(Value::Null, FieldErrors::default());
+        return EXPORT.show(&app, &visitor, context).await;
+    }
+    match config_export::config(&app, &permit, &draft).await {
+        Ok((file, contents)) => {
+            let mut shown = json!(contents);
+            shown["name"] = file.name.into();
+            shown["size"] = file.text.len().into();
+            let context = context(shown, FieldErrors::default());
+            EXPORT.show(&app, &visitor, context).await
+        }
+        Err(error) => {
+            let context = context(Value::Null, error.into_fields()?);
+            EXPORT.show_again(&app, &visitor, context).await
+        }
+    }
+}
+
+/// `GET /config/export/file?scope=&target=&node=`
 pub(crate) async fn export(
     State(app): State<App>,
     permit: Permit<View>,
-    Query(wanted): Query<Wanted>,
+    Query(draft): Query<ExportDraft>,
 ) -> Result<Response> {
-    Ok(download(
-        config_export::config(&app, &permit, &wanted.target).await?,
-    ))
+    let (file, _) = config_export::config(&app, &permit, &draft).await?;
+    Ok(download(file))
 }
 
 /// `GET /packs/{id}/export`

@@ -424,3 +424,89 @@ async fn sending_everything_again_names_the_nodes_and_reaches_exactly_them() {
     );
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_export_says_what_is_in_it_and_holds_what_nodes_read() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    let token = world.token("editor").await;
+    sample::one_of_everything(&world).await;
+    for (target, name) in [
+        ("", "for all"),
+        ("prod", "for prod"),
+        ("prod and platform:linux", "for some"),
+        ("lab", "for lab"),
+    ] {
+        let conf = json!({"schedule": {name: {"query": "SELECT 1 FROM users", "interval": 60}}, "options": {"read_max": target.len()}});
+        rest_import(&world, &token, target, &[("x.conf", &conf.to_string())]).await;
+    }
+    let exported = async |scope: &str, target: &str, node: &str| {
+        let path = format!(
+            "/api/v1/config/export?scope={scope}&target={}&node={node}",
+            target.replace(' ', "%20")
+        );
+        let answer = world.get_json(&path, &token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        let document = answer.json();
+        let names: Vec<String> = (document["schedule"].as_object().unwrap().keys())
+            .filter(|name| name.starts_with("for "))
+            .cloned()
+            .collect();
+        (names, document["options"]["read_max"].clone())
+    };
+    let all = ["for all", "for prod", "for some"].map(ToOwned::to_owned);
+    assert_eq!(
+        exported("exact", "prod", "").await,
+        (vec!["for prod".to_owned()], json!(4))
+    );
+    assert_eq!(
+        exported("whole", "", "").await,
+        (vec!["for all".to_owned()], json!(0))
+    );
+    assert_eq!(exported("whole", "prod", "").await.0, all[..2]);
+    assert_eq!(
+        exported("whole", "platform:linux and prod", "").await.0,
+        all
+    );
+    let id = world.test_db.texts("SELECT n.id::text FROM nodes n JOIN node_tags nt ON nt.node_id = n.id JOIN tags t ON t.id = nt.tag_id WHERE t.name = 'prod'").await.remove(0);
+    let of_node = exported("node", "", &id).await.0;
+    let config = browser.get(&format!("/nodes/{id}/config")).await.body;
+    for name in ["for all", "for prod", "for some", "for lab"] {
+        let is_read = of_node.iter().any(|own| own == name);
+        assert_eq!(
+            config.contains(&format!("&quot;{name}&quot;")),
+            is_read,
+            "{name}: {of_node:?}"
+        );
+    }
+    let page = browser
+        .get("/config/export?ask=1&scope=whole&target=prod")
+        .await;
+    assert!(
+        page.body.contains("for prod")
+            && page.body.contains("Download prod.conf")
+            && !page.body.contains("for lab"),
+        "{}",
+        page.body
+    );
+    let file = browser
+        .get("/config/export/file?scope=whole&target=prod")
+        .await;
+    assert!(file.body.contains("for prod"), "{}", file.body);
+    for (query, words) in [
+        (
+            "scope=whole&target=prod+and+not+prod",
+            "No node can be imagined",
+        ),
+        ("scope=node&node=nobody", "There is no node of this name"),
+        ("scope=exact&target=a+b", "needs an"),
+    ] {
+        let page = browser.get(&format!("/config/export?ask=1&{query}")).await;
+        assert!(
+            page.status == StatusCode::UNPROCESSABLE_ENTITY && page.body.contains(words),
+            "{query}: {}",
+            page.body
+        );
+    }
+    world.end().await;
+}

@@ -162,6 +162,26 @@ impl Target {
         }
     }
 
+    /// A node that has what the expression asks for and nothing else: its tags, its platform, its name. `None` if that is not told,
+    /// as by `host:web-*`, or if nobody is chosen.
+    #[must_use]
+    pub fn example(&self) -> Option<NodeFacts> {
+        let mut facts = NodeFacts::default();
+        self.describe(&mut facts);
+        self.matches(&facts).then_some(facts)
+    }
+
+    fn describe(&self, facts: &mut NodeFacts) {
+        match self {
+            Self::All | Self::None | Self::Not(_) => {}
+            Self::Tag(tag) => facts.tags.push(tag.clone()),
+            Self::Platform(platform) => facts.platform.clone_from(platform),
+            Self::Host(pattern) => facts.hostname.clone_from(pattern),
+            Self::And(parts) => parts.iter().for_each(|part| part.describe(facts)),
+            Self::Or(parts) => parts.iter().take(1).for_each(|part| part.describe(facts)),
+        }
+    }
+
     /// As people leave it in a form: empty for every node.
     #[must_use]
     pub fn to_text(&self) -> String {

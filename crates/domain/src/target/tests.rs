@@ -108,6 +108,31 @@ fn a_text_that_is_no_expression_is_refused_with_its_place() {
 }
 
 #[test]
+fn an_example_of_an_expression_has_what_it_asks_for_and_no_more() {
+    for (text, expected) in [
+        ("", Some((&[][..], "", ""))),
+        (
+            "a and platform:darwin and not b",
+            Some((&["a"], "darwin", "")),
+        ),
+        ("(a or b) and c", Some((&["a", "c"], "", ""))),
+        ("host:web-1", Some((&[], "", "web-1"))),
+        ("a and not a", None),
+        ("platform:linux and platform:darwin", None),
+        ("none", None),
+    ] {
+        let example = Target::parse(text).unwrap().example();
+        let expected = expected.map(|(tags, platform, name)| NodeFacts {
+            tags: tags.iter().map(ToString::to_string).collect(),
+            platform: platform.into(),
+            hostname: name.into(),
+            ..NodeFacts::default()
+        });
+        assert_eq!(example, expected, "{text}");
+    }
+}
+
+#[test]
 fn the_tags_of_an_expression_are_listed() {
     assert_eq!(
         Target::parse("a and not (b or platform:linux)")
