@@ -16,3 +16,8 @@ END
 $$;
 REVOKE ALL ON FUNCTION announce_checked_sql() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION announce_checked_sql() TO ostiary_manager;
+
+-- Objects of carves that the storage holds and the restored database does not know are deleted some days after a restore.
+ALTER TABLE restores
+    ADD COLUMN orphans_cleared_at timestamptz;
+GRANT UPDATE (orphans_cleared_at) ON restores TO ostiary_worker;

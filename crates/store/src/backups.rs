@@ -3,17 +3,51 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_domain::ids::NodeId;
 use uuid::Uuid;
 
-use crate::{Conn, Result};
+use crate::{Conn, Result, rollouts};
+
+/// How long objects of carves are kept that a restored database does not know: a later backup may know them.
+pub const ORPHANS_AFTER: TimeDelta = TimeDelta::days(7);
 
 /// The three roles of our processes.
 const ROLES: [&str; 3] = ["ostiary_api", "ostiary_manager", "ostiary_worker"];
 
 /// Makes room for a dump: everything of ours is gone when the transaction commits that this begins.
 pub const CLEAR: &str = "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n";
+
+/// Said of the schema from the moment when a dump lies in it until [`settle`] has set it right.
+const UNSETTLED: &str = "Ostiary: a restore has not ended";
+
+/// Ends the transaction that [`CLEAR`] begins: what was put back is not fit to be worked with yet.
+pub const MARK_UNSETTLED: &str =
+    "COMMENT ON SCHEMA public IS 'Ostiary: a restore has not ended';\n";
+
+/// Does a dump lie in the database that was not set right yet?
+///
+/// # Errors
+/// Postgres failed.
+pub async fn is_unsettled(conn: &mut Conn) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT coalesce(obj_description(to_regnamespace('public')::oid, 'pg_namespace') = $1, false) AS "unsettled!""#,
+        UNSETTLED
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// Says that what was put back is fit to be worked with.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn mark_settled(conn: &mut Conn) -> Result<()> {
+    sqlx::query("COMMENT ON SCHEMA public IS NULL")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
 
 /// The version of the server, e.g. `15.18`, and its major number.
 ///
@@ -194,11 +228,20 @@ pub struct Settled {
     pub stale_sets: u64,
     /// Live queries that were cancelled.
     pub live_queries: u64,
+    /// Carves of which blocks were still to come.
+    pub carves: u64,
+    /// Was a roll-out under way? It is halted.
+    pub rollout: bool,
 }
+
+/// Why something that was under way has ended.
+const RESTORED: &str = "A backup was restored while this was under way.";
 
 /// Sets right what a backup cannot know, in the transaction that also asks all nodes to send everything again:
 /// - Present rows are old: differences since are gone. They stay until the node sends a new set, which then is no drift.
 /// - Live queries had their answers since, or nobody waits for them any more: cancelled, with what was handed out of them.
+/// - Carves of which blocks were still to come failed: their sessions are of before, and nodes do not send a block twice.
+/// - A roll-out is halted: what was measured of it since is gone. People go on, or return.
 /// - Sessions and failed sign-ins are forgotten, should the dump hold any.
 /// - Generations jump beyond all that a process may have seen.
 ///
@@ -222,7 +265,18 @@ pub async fn settle(conn: &mut Conn, now: DateTime<Utc>) -> Result<Settled> {
     )
     .execute(&mut *conn)
     .await?;
-    crate::upkeep::expire_tasks(&mut *conn, now).await?;
+    sqlx::query!(
+        "UPDATE live_query_tasks SET state = 'expired', finished_at = $1, message = $2 WHERE state = 'offered'",
+        now,
+        RESTORED
+    )
+    .execute(&mut *conn)
+    .await?;
+    let carves = fail_carves(&mut *conn, now).await?;
+    let rollout = rollouts::find_active(&mut *conn).await?;
+    if let Some(active) = rollout.as_ref().filter(|active| active.is_running()) {
+        rollouts::halt(&mut *conn, active.id, RESTORED).await?;
+    }
     sqlx::query!(
         "UPDATE generations SET generation = greatest(generation + 1, extract(epoch FROM $1::timestamptz)::bigint)",
         now
@@ -232,7 +286,74 @@ pub async fn settle(conn: &mut Conn, now: DateTime<Utc>) -> Result<Settled> {
     Ok(Settled {
         stale_sets: stale.rows_affected(),
         live_queries: cancelled.rows_affected(),
+        carves,
+        rollout: rollout.is_some(),
     })
+}
+
+async fn fail_carves(conn: &mut Conn, now: DateTime<Utc>) -> Result<u64> {
+    let failed = sqlx::query!(
+        "UPDATE carves SET state = 'failed', ended_at = $1, problem = $2 WHERE state = 'receiving'",
+        now,
+        RESTORED
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM carve_blocks b USING carves c WHERE c.id = b.carve_id AND c.state = 'failed'"
+    )
+    .execute(conn)
+    .await?;
+    Ok(failed.rows_affected())
+}
+
+/// The latest restore before `before` of which it was not seen to yet that the storage holds objects of carves which the database
+/// does not know any more: when it was.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_uncleared(
+    conn: &mut Conn,
+    before: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT max(restored_at) FROM restores WHERE restored_at < $1 AND orphans_cleared_at IS NULL",
+        before
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// Notes that this was seen to, up to this restore.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn note_cleared(
+    conn: &mut Conn,
+    restored_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE restores SET orphans_cleared_at = $2 WHERE restored_at <= $1 AND orphans_cleared_at IS NULL",
+        restored_at,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Those of these objects that belong to no carve.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn orphans_among(conn: &mut Conn, objects: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT o.id AS "id!" FROM unnest($1::uuid[]) AS o (id) WHERE NOT EXISTS (SELECT FROM carves c WHERE c.id = o.id)"#,
+        objects
+    )
+    .fetch_all(conn)
+    .await?)
 }
 
 /// Notes that a backup was restored.

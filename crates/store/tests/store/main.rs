@@ -7,6 +7,7 @@ mod identity;
 mod keeping;
 mod live_queries;
 mod pending;
+mod restored;
 mod revisions;
 mod unreadable;
 

@@ -1,7 +1,6 @@
 //! `ostiary-manager backup`: everything that a fleet needs to be known again, in one file.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use ostiary_store::{Db, backups};
 use super::archive::{self, Content, Source};
 use super::manifest::{self, FORMAT, Manifest};
 use super::postgres::{self, Access};
+use super::scratch::Scratch;
 use super::settings::BackupSettings;
 use crate::actions;
 use crate::auth::{Admin, Permit};
@@ -32,36 +32,6 @@ pub(in crate::commands) struct Make {
     target: PathBuf,
 }
 
-/// Files that are gone at the end, however it comes.
-#[derive(Debug, Default)]
-pub(super) struct Scratch(Vec<PathBuf>);
-
-impl Scratch {
-    /// A new file that only we may read.
-    ///
-    /// # Errors
-    /// It exists, or cannot be made.
-    pub(super) fn create(&mut self, path: PathBuf) -> anyhow::Result<File> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("{} cannot be made", path.display()))?;
-        self.0.push(path);
-        Ok(file)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // What was renamed is gone already.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
 /// What is to be packed, and where.
 struct Plan {
     out: PathBuf,
@@ -73,7 +43,11 @@ struct Plan {
 }
 
 /// Makes a backup and says what is in it.
-pub(super) async fn make(arguments: &SettingsArgs, options: Make) -> anyhow::Result<()> {
+pub(super) async fn make(
+    arguments: &SettingsArgs,
+    options: Make,
+    scratch: Arc<Scratch>,
+) -> anyhow::Result<()> {
     let settings: Settings = load(arguments)?;
     let backup_settings = BackupSettings::read(arguments)?;
     telemetry::start(&backup_settings.log)?;
@@ -118,7 +92,8 @@ pub(super) async fn make(arguments: &SettingsArgs, options: Make) -> anyhow::Res
         access: Access::new(&settings.database.url),
         encrypt,
     };
-    let (manifest, bytes, encrypted) = tokio::task::spawn_blocking(move || pack(plan)).await??;
+    let (manifest, bytes, encrypted) =
+        tokio::task::spawn_blocking(move || pack(plan, &scratch)).await??;
     let app = App::new(db, settings, Arc::new(SystemClock));
     let made = backups::Backup {
         made_at: now,
@@ -155,11 +130,14 @@ fn out_file(target: &Path, now: DateTime<Utc>, encrypt: &[String]) -> anyhow::Re
 }
 
 /// Dumps, packs, and gives the file its name when it is whole and on the disk. Gives the manifest, the size, and if it is encrypted.
-fn pack(mut plan: Plan) -> anyhow::Result<(Manifest, i64, bool)> {
-    let mut scratch = Scratch::default();
-    let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}.part", plan.out.display()));
-    let dump_file = beside("dump");
-    let dump = scratch.create(dump_file.clone())?;
+fn pack(mut plan: Plan, scratch: &Scratch) -> anyhow::Result<(Manifest, i64, bool)> {
+    let folder = plan
+        .out
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+        .to_owned();
+    let (dump_file, dump) = scratch.create(&folder, "dump")?;
     let mut compressed = zstd::Encoder::new(dump, ZSTD_LEVEL)?;
     postgres::dump(&plan.pg_dump, &plan.access, &mut compressed)?;
     compressed.finish()?;
@@ -170,25 +148,21 @@ fn pack(mut plan: Plan) -> anyhow::Result<(Manifest, i64, bool)> {
     for source in &plan.sources {
         plan.manifest.members.push(source.describe()?);
     }
-    let mut finished = beside("tar");
-    let file = scratch.create(finished.clone())?;
+    let (mut finished, file) = scratch.create(&folder, "tar")?;
     archive::write(&file, &plan.manifest, &plan.sources)?.sync_all()?;
     archive::verify(&finished).context("what was just written cannot be read again")?;
     let encrypted = !plan.encrypt.is_empty();
     if encrypted {
         let plain = finished;
-        finished = beside("encrypted");
-        let file = scratch.create(finished.clone())?;
+        let file;
+        (finished, file) = scratch.create(&folder, "encrypted")?;
         postgres::filter(&plan.encrypt, &plain, file.try_clone()?).context("[backup] encrypt")?;
         file.sync_all()?;
     }
     let bytes = i64::try_from(std::fs::metadata(&finished)?.len()).unwrap_or(i64::MAX);
     std::fs::rename(&finished, &plan.out)?;
-    let folder = plan
-        .out
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    File::open(&folder)?.sync_all()?;
+    scratch.remove();
     Ok((plan.manifest, bytes, encrypted))
 }
 

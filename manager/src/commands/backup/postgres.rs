@@ -4,9 +4,11 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use tokio_util::sync::CancellationToken;
 
 /// Where packages put them beside `PATH`.
 const PACKAGED: &str = "/usr/lib/postgresql";
@@ -167,81 +169,118 @@ pub(super) fn dump(program: &Path, access: &Access, out: &mut impl Write) -> any
     Ok(())
 }
 
-/// Puts a dump into the database, in one transaction together with `before`, which makes room for it.
-///
-/// **Invariant:** it is only committed after `pg_restore` has ended well: of a dump that is cut off nothing stays.
-///
-/// # Errors
-/// A program failed; the message holds what it said, and the database is as it was.
-pub(super) fn restore(
-    psql: &Path,
-    pg_restore: &Path,
-    access: &Access,
-    before: &str,
-    dump: &mut dyn Read,
-) -> anyhow::Result<()> {
-    let mut target = access
-        .command(psql)
-        .args([
-            "--no-psqlrc",
-            "--quiet",
-            "--no-password",
-            "--set=ON_ERROR_STOP=1",
-            "--output=/dev/null",
-        ])
-        .arg(format!("--dbname={}", access.url))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("psql cannot be started")?;
-    let words = listen(target.stderr.take());
-    let mut statements = target.stdin.take().context("its input is piped")?;
-    let fed = feed(&mut statements, pg_restore, before, dump);
-    // Without the COMMIT psql ends at the end of its input, and Postgres rolls back.
-    drop(statements);
-    let status = target.wait()?;
-    let words = words.join().unwrap_or_default();
-    if !status.success() {
-        bail!("Postgres refuses the dump: {words}");
-    }
-    fed
+/// How a dump is put back.
+pub(super) struct Putting<'a> {
+    /// The program `psql`.
+    pub(super) psql: &'a Path,
+    /// The program `pg_restore`.
+    pub(super) pg_restore: &'a Path,
+    /// To which database.
+    pub(super) access: &'a Access,
+    /// What makes room for it, in the same transaction.
+    pub(super) before: &'a str,
+    /// What is done after it, in the same transaction.
+    pub(super) after: &'a str,
+    /// Nothing stays once this is cancelled, unless all is done.
+    pub(super) stop: &'a CancellationToken,
 }
 
-fn feed(
-    statements: &mut (impl Write + Send),
-    pg_restore: &Path,
-    before: &str,
-    dump: &mut dyn Read,
-) -> anyhow::Result<()> {
-    statements.write_all(b"BEGIN;\n")?;
-    statements.write_all(before.as_bytes())?;
-    let mut source = Command::new(pg_restore)
-        .args(["--no-owner", "--file=-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("pg_restore cannot be started")?;
-    let words = listen(source.stderr.take());
-    let mut input = source.stdin.take().context("its input is piped")?;
-    let mut output = source.stdout.take().context("its output is piped")?;
-    let (read, written) = std::thread::scope(|scope| {
-        let written = scope.spawn(move || io::copy(&mut output, statements).map(|_| statements));
-        let read = io::copy(dump, &mut input);
-        drop(input);
-        (read, written.join())
-    });
-    let status = source.wait()?;
-    let words = words.join().unwrap_or_default();
-    ensure!(status.success(), "pg_restore cannot read the dump: {words}");
-    read.context("the dump cannot be read")?;
-    let statements = written
-        .map_err(|_| anyhow::anyhow!("the thread that feeds psql has panicked"))?
-        .context("psql takes no more")?;
-    statements.write_all(b"\nCOMMIT;\n")?;
-    Ok(())
+impl Putting<'_> {
+    /// Puts a dump into the database, in one transaction.
+    ///
+    /// **Invariant:** it is only committed after `pg_restore` has ended well: of a dump that is cut off nothing stays.
+    ///
+    /// # Errors
+    /// A program failed; the message holds what it said, and the database is as it was.
+    pub(super) fn restore(&self, dump: &mut dyn Read) -> anyhow::Result<()> {
+        let mut target = self
+            .access
+            .command(self.psql)
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--no-password",
+                "--set=ON_ERROR_STOP=1",
+                "--output=/dev/null",
+            ])
+            .arg(format!("--dbname={}", self.access.url))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("psql cannot be started")?;
+        let words = listen(target.stderr.take());
+        let mut statements = target.stdin.take().context("its input is piped")?;
+        let fed = self.feed(&mut target, &mut statements, dump);
+        // Without the COMMIT psql ends at the end of its input, and Postgres rolls back.
+        drop(statements);
+        let status = target.wait()?;
+        let words = words.join().unwrap_or_default();
+        if !status.success() && !self.stop.is_cancelled() {
+            bail!("Postgres refuses the dump: {words}");
+        }
+        fed
+    }
+
+    fn feed(
+        &self,
+        target: &mut Child,
+        statements: &mut (impl Write + Send),
+        dump: &mut dyn Read,
+    ) -> anyhow::Result<()> {
+        statements.write_all(b"BEGIN;\n")?;
+        statements.write_all(self.before.as_bytes())?;
+        let mut source = Command::new(self.pg_restore)
+            .args(["--no-owner", "--file=-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("pg_restore cannot be started")?;
+        let words = listen(source.stderr.take());
+        let mut input = source.stdin.take().context("its input is piped")?;
+        let mut output = source.stdout.take().context("its output is piped")?;
+        let (read, written, status) = std::thread::scope(|scope| {
+            let written =
+                scope.spawn(move || io::copy(&mut output, statements).map(|_| statements));
+            let status = scope.spawn(|| self.watch(&mut source, target));
+            let read = io::copy(dump, &mut input);
+            drop(input);
+            (read, written.join(), status.join())
+        });
+        let status =
+            status.map_err(|_| anyhow::anyhow!("the thread that waits has panicked"))??;
+        ensure!(!self.stop.is_cancelled(), "it was stopped");
+        let words = words.join().unwrap_or_default();
+        ensure!(status.success(), "pg_restore cannot read the dump: {words}");
+        read.context("the dump cannot be read")?;
+        let statements = written
+            .map_err(|_| anyhow::anyhow!("the thread that feeds psql has panicked"))?
+            .context("psql takes no more")?;
+        statements.write_all(self.after.as_bytes())?;
+        statements.write_all(b"\nCOMMIT;\n")?;
+        Ok(())
+    }
+
+    /// Waits for the one that reads the dump. Who wants to stop need not wait until the other has built an index.
+    fn watch(&self, source: &mut Child, target: &mut Child) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = source.try_wait()? {
+                return Ok(status);
+            }
+            if self.stop.is_cancelled() {
+                // One that has ended meanwhile is no trouble.
+                let _ = target.kill();
+                source.kill()?;
+                return source.wait();
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
 }
+
+/// How often it is looked whether a program has ended, or shall.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Collects what a program says, so that it never waits for us to listen.
 fn listen(stderr: Option<std::process::ChildStderr>) -> std::thread::JoinHandle<String> {

@@ -1,7 +1,8 @@
 //! `ostiary-manager verify-backup`, `unpack-backup` and `restore`.
 //!
-//! A restore looks at everything first, then puts the dump back in one transaction, applies later migrations, and sets right what a
-//! backup cannot know. Our processes are kept out of the database until all of that is done.
+//! A restore looks at everything first; only then the database is touched, in `put_back`.
+
+mod put_back;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,16 +14,16 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ostiary_boot::clock::SystemClock;
 use ostiary_boot::settings::{SettingsArgs, load};
-use ostiary_boot::{seal, telemetry};
-use ostiary_store::{Db, Options, backups};
+use ostiary_boot::telemetry;
+use ostiary_store::backups::{self, ORPHANS_AFTER};
+use ostiary_store::{Db, Options};
+use tokio_util::sync::CancellationToken;
 
 use super::archive;
-use super::make::Scratch;
 use super::manifest::{DATABASE, Manifest};
 use super::postgres::{self, Access};
+use super::scratch::Scratch;
 use super::settings::BackupSettings;
-use crate::actions::backups::{Restored, settle_restore};
-use crate::auth::{Admin, Permit};
 use crate::settings::Settings;
 use crate::state::App;
 
@@ -54,6 +55,9 @@ pub(in crate::commands) struct Restore {
     /// cannot be opened.
     #[arg(long)]
     with_other_keys: bool,
+    /// How long processes that are still connected are waited for, in seconds.
+    #[arg(long, default_value_t = 10)]
+    wait: u32,
 }
 
 /// A backup that was verified.
@@ -62,26 +66,19 @@ struct Backup {
     /// As the operator named it.
     name: String,
     manifest: Manifest,
-    /// Goes with it: the copy of what came by standard input.
-    _scratch: Scratch,
 }
 
 impl Backup {
-    async fn open(file: PathBuf) -> anyhow::Result<Self> {
+    async fn open(file: PathBuf, scratch: &Arc<Scratch>) -> anyhow::Result<Self> {
+        let scratch = Arc::clone(scratch);
         tokio::task::spawn_blocking(move || {
-            let mut scratch = Scratch::default();
             let name = file.display().to_string();
-            let path = if name == "-" {
-                spool(&mut scratch)?
-            } else {
-                file
-            };
+            let path = if name == "-" { spool(&scratch)? } else { file };
             let manifest = archive::verify(&path).with_context(|| format!("{name} is not used"))?;
             Ok(Self {
                 path,
                 name,
                 manifest,
-                _scratch: scratch,
             })
         })
         .await?
@@ -111,22 +108,21 @@ impl Backup {
 }
 
 /// Standard input can be read only once, but a backup is used only after all of it was verified.
-fn spool(scratch: &mut Scratch) -> anyhow::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("ostiary-backup-{}", seal::random_token::<12>()));
-    let mut file = scratch.create(path.clone())?;
+fn spool(scratch: &Scratch) -> anyhow::Result<PathBuf> {
+    let (path, mut file) = scratch.create(&std::env::temp_dir(), "backup")?;
     io::copy(&mut io::stdin().lock(), &mut file).context("standard input cannot be read")?;
     Ok(path)
 }
 
 /// Says what is in a backup.
-pub(super) async fn verify(options: Verify) -> anyhow::Result<()> {
-    Backup::open(options.file).await?.describe();
+pub(super) async fn verify(options: Verify, scratch: &Arc<Scratch>) -> anyhow::Result<()> {
+    Backup::open(options.file, scratch).await?.describe();
     Ok(())
 }
 
 /// Writes keys and files into a folder.
-pub(super) async fn unpack(options: Unpack) -> anyhow::Result<()> {
-    let backup = Backup::open(options.file).await?;
+pub(super) async fn unpack(options: Unpack, scratch: &Arc<Scratch>) -> anyhow::Result<()> {
+    let backup = Backup::open(options.file, scratch).await?;
     let folder = options.folder;
     std::fs::DirBuilder::new()
         .mode(0o700)
@@ -172,14 +168,71 @@ struct Programs {
     pg_restore: PathBuf,
 }
 
+/// A restore that may begin.
+struct Prepared {
+    app: App,
+    access: Access,
+    backup: Backup,
+    programs: Programs,
+    wait: u32,
+}
+
 /// Restores, or says what would be done.
-pub(super) async fn restore(arguments: &SettingsArgs, options: Restore) -> anyhow::Result<()> {
+pub(super) async fn restore(
+    arguments: &SettingsArgs,
+    options: Restore,
+    scratch: &Arc<Scratch>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let dry_run = options.dry_run;
+    let prepared = tokio::select! {
+        prepared = prepare(arguments, options, scratch) => prepared?,
+        () = stop.cancelled() => super::leave(scratch),
+    };
+    let app = prepared.app.clone();
+    if dry_run {
+        println!("Everything fits. Nothing was done.");
+        app.db.close().await;
+        return Ok(());
+    }
+    let restored = put_back::put_back(prepared, stop).await?;
+    let settled = &restored.settled;
+    println!(
+        "Restored. schedule_epoch is {}: every node sends all rows of its queries again, from its next config on.\n\
+         {} sets of rows count as old until then; {} live queries were cancelled, {} carves given up.",
+        restored.schedule_epoch, settled.stale_sets, settled.live_queries, settled.carves
+    );
+    if settled.rollout {
+        println!("A roll-out was under way: it is halted. Go on with it, or return.");
+    }
+    match put_back::count_orphans(&app).await {
+        Ok(0) => {}
+        Ok(orphans) => println!(
+            "{orphans} carves in the storage are not in the backup; the worker deletes them in {} days.",
+            ORPHANS_AFTER.num_days()
+        ),
+        Err(error) => println!("The storage of carves cannot be looked at: {error:#}."),
+    }
+    app.db.close().await;
+    println!(
+        "What was revoked or disabled since the backup (users, tokens, enroll secrets, nodes) is in force again: look through it.\n\
+         Start api, manager and worker."
+    );
+    Ok(())
+}
+
+/// Looks at everything.
+async fn prepare(
+    arguments: &SettingsArgs,
+    options: Restore,
+    scratch: &Arc<Scratch>,
+) -> anyhow::Result<Prepared> {
     let settings: Settings = load(arguments).context(
         "a restore needs the settings, with the keys of the backup (ostiary-manager unpack-backup writes them into a folder)",
     )?;
     let backup_settings = BackupSettings::read(arguments)?;
     telemetry::start(&backup_settings.log)?;
-    let backup = Backup::open(options.file.clone()).await?;
+    let backup = Backup::open(options.file.clone(), scratch).await?;
     backup.describe();
     check_migrations(&backup.manifest)?;
     check_keys(&backup.manifest, &backup_settings, options.with_other_keys)?;
@@ -189,26 +242,16 @@ pub(super) async fn restore(arguments: &SettingsArgs, options: Restore) -> anyho
         ..settings.database.clone()
     };
     let db = Db::prepare(&unhurried, "ostiary-manager restore")?;
+    let wait = if options.dry_run { 0 } else { options.wait };
+    put_back::alone(&db, wait).await?;
     let programs = check_database(&db, &backup.manifest, &backup_settings, options.replace).await?;
-    if options.dry_run {
-        println!("Everything fits. Nothing was done.");
-        db.close().await;
-        return Ok(());
-    }
-    let access = Access::new(&settings.database.url);
-    let app = App::new(db, settings, Arc::new(SystemClock));
-    let restored = put_back(&app, backup, programs, access).await.context(
-        "the restore is not complete; api, manager and worker are kept out of the database until a restore ends well",
-    )?;
-    app.db.close().await;
-    println!(
-        "Restored. schedule_epoch is {}: every node sends all rows of its queries again, from its next config on.\n\
-         {} sets of rows count as old until then; {} live queries were cancelled.\n\
-         What was revoked or disabled since the backup (users, tokens, enroll secrets, nodes) is in force again: look through it.\n\
-         Start api, manager and worker.",
-        restored.schedule_epoch, restored.settled.stale_sets, restored.settled.live_queries
-    );
-    Ok(())
+    Ok(Prepared {
+        access: Access::new(&settings.database.url),
+        app: App::new(db, settings, Arc::new(SystemClock)),
+        backup,
+        programs,
+        wait: options.wait,
+    })
 }
 
 /// Later migrations can be applied only to what this program knows to the letter.
@@ -269,12 +312,6 @@ async fn check_database(
         "the backup comes from Postgres {}, the server is the older {version}: Postgres cannot go back",
         manifest.postgres
     );
-    let connected = backups::connected_processes(&mut conn).await?;
-    ensure!(
-        connected.is_empty(),
-        "these are connected to the database, stop them first: {}",
-        connected.join(", ")
-    );
     if !backups::is_empty(&mut conn).await? {
         ensure!(
             replace,
@@ -287,53 +324,6 @@ async fn check_database(
         psql: postgres::find("psql", major, folder)?,
         pg_restore: postgres::find("pg_restore", major, folder)?,
     })
-}
-
-async fn put_back(
-    app: &App,
-    backup: Backup,
-    programs: Programs,
-    access: Access,
-) -> anyhow::Result<Restored> {
-    let mut conn = app.db.acquire().await?;
-    for role in backups::ensure_roles(&mut conn).await? {
-        println!("made the role {role}; give it its password: ALTER ROLE {role} PASSWORD '…'");
-    }
-    backups::admit_processes(&mut conn, false).await?;
-    drop(conn);
-    let (made_at, name) = (backup.manifest.made_at, backup.name.clone());
-    tokio::task::spawn_blocking(move || load_dump(&backup, &programs, &access)).await??;
-    app.db
-        .migrate()
-        .await
-        .context("later migrations cannot be applied")?;
-    let restored = settle_restore(app, &Permit::<Admin>::for_command(), made_at, &name).await?;
-    let mut conn = app.db.acquire().await?;
-    backups::analyze(&mut conn).await?;
-    backups::admit_processes(&mut conn, true).await?;
-    Ok(restored)
-}
-
-fn load_dump(backup: &Backup, programs: &Programs, access: &Access) -> anyhow::Result<()> {
-    let mut done = false;
-    archive::each(&backup.path, |name, content| {
-        if name == DATABASE {
-            let mut dump = zstd::Decoder::new(content)?;
-            postgres::restore(
-                &programs.psql,
-                &programs.pg_restore,
-                access,
-                backups::CLEAR,
-                &mut dump,
-            )?;
-            done = true;
-        }
-        Ok(())
-    })?;
-    if !done {
-        bail!("the backup holds no database");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
