@@ -38,11 +38,23 @@ pub struct Settings {
 }
 
 /// Of the settings `[api]` what the manager must know, too. The api owns the section.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
 pub struct ApiOptions {
     /// Further paths by which nodes reach it.
-    #[serde(default)]
     pub aliases: Aliases,
+    /// For so many minutes after its last request a node counts as alive, and is handed to nobody.
+    pub alive_minutes: u32,
+}
+
+impl Default for ApiOptions {
+    /// As the api's own.
+    fn default() -> Self {
+        Self {
+            aliases: Aliases::default(),
+            alive_minutes: 10,
+        }
+    }
 }
 
 /// Settings `[public]`.

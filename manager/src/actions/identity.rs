@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use ostiary_domain::enrollment::Joined;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeDetails;
@@ -114,11 +115,13 @@ pub async fn keep_apart(
     Ok(Db::commit(tx).await?)
 }
 
-/// Lets a machine in that waits, or was refused: as the node whose identity it claims (`same`), or as a node of its own.
+/// Lets a machine in that waits, or was refused: as the node whose identity it claims (`same`), or as a node of its own. Gives which
+/// node it is from then on.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Refused`] when it does not wait, or claims no node that exists.
-pub async fn approve(app: &App, permit: &Permit<Admin>, id: NodeId, same: bool) -> Result<()> {
+/// [`Error::NotFound`], [`Error::Refused`] when it does not wait, claims no node that exists, or one that has been heard of again: a
+/// live node is never handed over. Who knows that they are one machine approves it as a new one, and merges.
+pub async fn approve(app: &App, permit: &Permit<Admin>, id: NodeId, same: bool) -> Result<NodeId> {
     let mut tx = app.db.begin().await?;
     let node = load(&mut tx, id).await?;
     let waiting = state(&mut tx, id).await?;
@@ -133,6 +136,14 @@ pub async fn approve(app: &App, permit: &Permit<Admin>, id: NodeId, same: bool) 
         let kept = claimed.ok_or_else(|| {
             Error::Refused("It claims no node that is there: approve it as a new one.".to_owned())
         })?;
+        let alive_for = TimeDelta::minutes(app.settings.api.alive_minutes.into());
+        let seen_at = load(&mut tx, kept).await?.last_seen_at;
+        if seen_at.is_some_and(|seen_at| now - seen_at < alive_for) {
+            return Err(Error::Refused(format!(
+                "The node that it claims to be lives: it was heard of within the last {} minutes. Approve this one as a new node.",
+                app.settings.api.alive_minutes
+            )));
+        }
         let into = Merge {
             gone: id,
             kept,
@@ -159,7 +170,8 @@ pub async fn approve(app: &App, permit: &Permit<Admin>, id: NodeId, same: bool) 
     };
     pending::insert_fact(&mut tx, known_as, &fact.to_fact(), now).await?;
     super::check_config_sizes(&mut tx).await?;
-    Ok(Db::commit(tx).await?)
+    Db::commit(tx).await?;
+    Ok(known_as)
 }
 
 fn details(node: &NodeRecord) -> NodeDetails {

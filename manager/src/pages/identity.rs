@@ -77,6 +77,40 @@ async fn find(conn: &mut Conn, id: Option<Uuid>) -> Result<Option<NodeRecord>> {
     }
 }
 
+/// Pairs that nobody has decided about, at most so many as a page shows.
+pub(crate) async fn undecided(app: &App, conn: &mut Conn) -> Result<Vec<Value>> {
+    let mut pairs = Vec::new();
+    for conflict in node_conflicts::list(conn, MOST).await? {
+        let one = find(conn, Some(conflict.node_id)).await?;
+        let other = find(conn, Some(conflict.other_id)).await?;
+        if let (Some(one), Some(other)) = (one, other) {
+            pairs.push(json!({
+                "one": side(&one, app), "other": side(&other, app), "reason": conflict.reason, "noted_at": conflict.noted_at,
+                "facts": compared(&one, Some(&other)),
+            }));
+        }
+    }
+    Ok(pairs)
+}
+
+/// Machines that wait for an approval (`waiting`), or did not get it (`refused`), at most so many as a page shows.
+pub(crate) async fn claimants(app: &App, conn: &mut Conn, state: &str) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for claimant in node_approvals::list(conn, state, MOST).await? {
+        let Some(one) = find(conn, Some(claimant.id)).await? else {
+            continue;
+        };
+        let claimed = claimant.approval_of.or(claimant.conflict_with);
+        let other = find(conn, claimed).await?;
+        found.push(json!({
+            "one": side(&one, app), "other": other.as_ref().map(|other| side(other, app)),
+            "claims_silent": claimant.approval_of.is_some(), "came_at": claimant.first_enrolled_at,
+            "facts": compared(&one, other.as_ref()),
+        }));
+    }
+    Ok(found)
+}
+
 /// `GET /nodes/conflicts`
 pub(crate) async fn conflicts(
     State(app): State<App>,
@@ -85,17 +119,7 @@ pub(crate) async fn conflicts(
 ) -> Result<Response> {
     let mut conn = app.db.acquire().await?;
     let total = node_conflicts::count(&mut conn).await?;
-    let mut pairs = Vec::new();
-    for conflict in node_conflicts::list(&mut conn, MOST).await? {
-        let one = find(&mut conn, Some(conflict.node_id)).await?;
-        let other = find(&mut conn, Some(conflict.other_id)).await?;
-        if let (Some(one), Some(other)) = (one, other) {
-            pairs.push(json!({
-                "one": side(&one, &app), "other": side(&other, &app), "reason": conflict.reason, "noted_at": conflict.noted_at,
-                "facts": compared(&one, Some(&other)),
-            }));
-        }
-    }
+    let pairs = undecided(&app, &mut conn).await?;
     drop(conn);
     Page {
         template: "pages/identity/conflicts.html",
@@ -156,25 +180,9 @@ pub(crate) async fn approvals(
     _: Permit<View>,
 ) -> Result<Response> {
     let mut conn = app.db.acquire().await?;
-    let mut shown: Vec<Vec<Value>> = Vec::new();
-    for state in ["waiting", "refused"] {
-        let mut of_state = Vec::new();
-        for claimant in node_approvals::list(&mut conn, state, MOST).await? {
-            let Some(one) = find(&mut conn, Some(claimant.id)).await? else {
-                continue;
-            };
-            let claimed = claimant.approval_of.or(claimant.conflict_with);
-            let other = find(&mut conn, claimed).await?;
-            of_state.push(json!({
-                "one": side(&one, &app), "other": other.as_ref().map(|other| side(other, &app)),
-                "claims_silent": claimant.approval_of.is_some(), "came_at": claimant.first_enrolled_at,
-                "facts": compared(&one, other.as_ref()),
-            }));
-        }
-        shown.push(of_state);
-    }
+    let waiting = claimants(&app, &mut conn, "waiting").await?;
+    let refused = claimants(&app, &mut conn, "refused").await?;
     drop(conn);
-    let [waiting, refused] = [0, 1].map(|which| std::mem::take(&mut shown[which]));
     Page {
         template: "pages/identity/approvals.html",
         title: "Approvals",
@@ -197,7 +205,7 @@ pub(crate) async fn approve(
     fields: Fields,
 ) -> Result<Response> {
     let same = fields.text("as") == "same";
-    let result = identity::approve(&app, &permit, id, same).await;
+    let result = identity::approve(&app, &permit, id, same).await.map(drop);
     let sentence = if same {
         "Approved: it is the node that it claims to be, marked as re-established."
     } else {

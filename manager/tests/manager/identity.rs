@@ -1,6 +1,7 @@
 //! Who is who: conflicts, approvals, and who depends on an enroll secret.
 
 use axum::http::StatusCode;
+use serde_json::json;
 
 use super::sample::{self, HOSTILE, NODE};
 use super::world::World;
@@ -99,9 +100,17 @@ async fn an_admin_decides_and_the_audit_log_remembers() {
         page.contains("Approve after all") && page.contains("Nobody waits"),
         "{page}"
     );
-    let approved = admin
-        .post(&format!("/nodes/{WAITS}/approve"), &[("as", "same")])
-        .await;
+    let same = format!("/nodes/{WAITS}/approve");
+    let seen = |interval: &str| {
+        format!("UPDATE node_checkins SET last_seen_at = now() - interval '{interval}'")
+    };
+    world.test_db.execute(&seen("9 minutes")).await;
+    admin.post(&same, &[("as", "same")]).await;
+    let page = admin.get("/nodes/approvals").await.body;
+    assert!(page.contains("claims to be lives"), "{page}");
+    assert_eq!(world.test_db.texts(nodes).await, ["2"]);
+    world.test_db.execute(&seen("11 minutes")).await;
+    let approved = admin.post(&same, &[("as", "same")]).await;
     assert_eq!(approved.status, StatusCode::SEE_OTHER, "{}", approved.body);
     let one = "SELECT concat_ws(' ', id, approval IS NULL, identity_reestablished_at IS NOT NULL,
         (SELECT count(*) FROM node_keys WHERE node_id = nodes.id)) FROM nodes";
@@ -115,6 +124,87 @@ async fn an_admin_decides_and_the_audit_log_remembers() {
     assert_eq!(
         world.test_db.texts(audit).await,
         ["nodes.merge", "nodes.refuse", "nodes.approve_as_same"]
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn programs_read_conflicts_and_approvals_and_decide_as_people_do() {
+    let world = World::new().await;
+    twins(&world).await;
+    world.user("robot", "admin").await;
+    world.user("reader", "viewer").await;
+    let (admin, viewer) = (world.token("robot").await, world.token("reader").await);
+    let conflicts = world
+        .get_json("/api/v1/nodes/conflicts", &viewer)
+        .await
+        .json();
+    assert_eq!(conflicts["total"], 1);
+    assert_eq!(conflicts["items"][0]["one"]["id"], TWIN);
+    assert_eq!(conflicts["items"][0]["other"]["id"], NODE);
+    assert_eq!(conflicts["items"][0]["facts"][1]["label"], "Hardware UUID");
+    let approvals = world
+        .get_json("/api/v1/nodes/approvals", &viewer)
+        .await
+        .json();
+    assert_eq!(approvals["waiting"][0]["one"]["id"], WAITS);
+    assert_eq!(approvals["waiting"][0]["other"]["id"], NODE);
+    assert_eq!(approvals["refused"], json!([]));
+    for (path, body, status, told) in [
+        (
+            "/api/v1/nodes/conflicts/merge".to_owned(),
+            json!({"gone": WAITS, "kept": NODE}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!(null),
+        ),
+        (
+            "/api/v1/nodes/conflicts/keep-apart".into(),
+            json!({"one": TWIN, "other": NODE}),
+            StatusCode::OK,
+            json!({"kept_apart": [TWIN, NODE]}),
+        ),
+        (
+            "/api/v1/nodes/conflicts/merge".into(),
+            json!({"gone": TWIN, "kept": NODE}),
+            StatusCode::OK,
+            json!({"node_id": NODE}),
+        ),
+        (
+            format!("/api/v1/nodes/{WAITS}/refuse"),
+            json!({}),
+            StatusCode::OK,
+            json!({"node_id": WAITS, "approval": "refused"}),
+        ),
+        (
+            format!("/api/v1/nodes/{WAITS}/approve"),
+            json!({"as": "somebody"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!(null),
+        ),
+        (
+            format!("/api/v1/nodes/{WAITS}/approve"),
+            json!({"as": "new"}),
+            StatusCode::OK,
+            json!({"node_id": WAITS, "approval": null}),
+        ),
+    ] {
+        let refused = world.post_json(&path, &viewer, &body).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+        let answer = world.post_json(&path, &admin, &body).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        if !told.is_null() {
+            assert_eq!(answer.json(), told, "{path}");
+        }
+    }
+    let audit = "SELECT user_name || ' ' || action FROM audit_entries WHERE action LIKE 'nodes.%' ORDER BY id";
+    assert_eq!(
+        world.test_db.texts(audit).await,
+        [
+            "robot nodes.keep_apart",
+            "robot nodes.merge",
+            "robot nodes.refuse",
+            "robot nodes.approve"
+        ]
     );
     world.end().await;
 }
