@@ -128,6 +128,8 @@ pub struct CarveFile {
     pub size: i64,
     /// As the archive says.
     pub modified_at: Option<DateTime<Utc>>,
+    /// Where its bytes begin in the unpacked archive; `None` when they cannot be taken by themselves.
+    pub data_at: Option<i64>,
 }
 
 /// A page of the files of a carve, in their order.
@@ -147,7 +149,7 @@ pub async fn list_files(
     let rows = sqlx::query_as!(
         CarveFile,
         r#"
-        SELECT position, path, size, modified_at FROM carve_files
+        SELECT position, path, size, modified_at, data_at FROM carve_files
         WHERE carve_id = $1 AND position > $2 ORDER BY position LIMIT $3::bigint + 1
         "#,
         id.0,
@@ -157,4 +159,22 @@ pub async fn list_files(
     .fetch_all(conn)
     .await?;
     Ok(Page::cut(rows, limit, |row| [row.position.to_string()]))
+}
+
+/// One of the files of a carve.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_file(conn: &mut Conn, id: CarveId, position: i32) -> Result<Option<CarveFile>> {
+    Ok(sqlx::query_as!(
+        CarveFile,
+        r#"
+        SELECT position, path, size, modified_at, data_at FROM carve_files
+        WHERE carve_id = $1 AND position = $2
+        "#,
+        id.0,
+        position
+    )
+    .fetch_optional(conn)
+    .await?)
 }

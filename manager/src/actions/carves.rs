@@ -4,12 +4,13 @@ use ostiary_blobs::Blob;
 use ostiary_domain::carve::{sql_for_path, why_not};
 use ostiary_domain::ids::{CarveId, LiveQueryId, NodeId};
 use ostiary_domain::node::NodeFacts;
-use ostiary_store::carve_lists::{self, CarveRecord};
+use ostiary_store::carve_lists::{self, CarveFile, CarveRecord};
 use ostiary_store::node_records::NodeRecord;
 use ostiary_store::{Conn, Db, node_records, table_denials};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::audit::{Change, record};
+use super::carve_file::{FileBytes, FilePlace};
 use super::live_queries::{self, LiveQueryDraft};
 use crate::auth::{Permit, RunLiveQuery, TakeFiles};
 use crate::error::{Error, FieldErrors, Result};
@@ -94,28 +95,71 @@ pub async fn take(
     permit: &Permit<TakeFiles>,
     id: CarveId,
 ) -> Result<(CarveRecord, Blob)> {
-    let mut tx = app.db.begin().await?;
-    let carve = carve_lists::find(&mut tx, id)
+    let mut conn = app.db.acquire().await?;
+    let carve = stored(&mut conn, id).await?;
+    drop(conn);
+    let blob = open(app, id).await?;
+    let taken = json!({"path": carve.path, "bytes": blob.size, "sha256": carve.sha256});
+    note(app, permit, &carve, "carves.download", taken).await?;
+    Ok((carve, blob))
+}
+
+/// One file of a carve with its bytes, audited alike.
+///
+/// # Errors
+/// [`Error::NotFound`] when the carve is not stored (any more), or has no such file whose bytes can be taken by themselves.
+pub async fn take_file(
+    app: &App,
+    permit: &Permit<TakeFiles>,
+    id: CarveId,
+    position: i32,
+) -> Result<(CarveFile, FileBytes)> {
+    let mut conn = app.db.acquire().await?;
+    let carve = stored(&mut conn, id).await?;
+    let file = carve_lists::find_file(&mut conn, id, position)
+        .await?
+        .ok_or(Error::NotFound)?;
+    drop(conn);
+    let format = carve.format.as_deref().unwrap_or_default();
+    let place = FilePlace::of(format, &file).ok_or(Error::NotFound)?;
+    let blob = open(app, id).await?;
+    let taken = json!({"file": file.path, "bytes": file.size, "sha256_of_archive": carve.sha256});
+    note(app, permit, &carve, "carves.download_file", taken).await?;
+    Ok((file, place.read(blob)))
+}
+
+async fn stored(conn: &mut Conn, id: CarveId) -> Result<CarveRecord> {
+    carve_lists::find(conn, id)
         .await?
         .filter(|carve| carve.state == "stored")
-        .ok_or(Error::NotFound)?;
-    Db::roll_back(tx).await?;
-    // Outside of any transaction: the storage may be far away.
-    let blob = match app.blobs()?.read(id.0).await {
-        Ok(blob) => blob,
-        Err(ostiary_blobs::Error::NotFound) => return Err(Error::NotFound),
-        Err(error) => return Err(anyhow::Error::from(error).into()),
-    };
+        .ok_or(Error::NotFound)
+}
+
+/// Outside of any transaction: the storage may be far away.
+async fn open(app: &App, id: CarveId) -> Result<Blob> {
+    match app.blobs()?.read(id.0).await {
+        Ok(blob) => Ok(blob),
+        Err(ostiary_blobs::Error::NotFound) => Err(Error::NotFound),
+        Err(error) => Err(anyhow::Error::from(error).into()),
+    }
+}
+
+async fn note(
+    app: &App,
+    permit: &Permit<TakeFiles>,
+    carve: &CarveRecord,
+    action: &str,
+    taken: Value,
+) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let change = Change {
-        action: "carves.download",
+        action,
         kind: "carve",
-        id: id.to_string(),
+        id: carve.id.to_string(),
         name: carve.node_name.as_deref().unwrap_or_default(),
-        after: Some(json!({"path": carve.path, "bytes": blob.size, "sha256": carve.sha256})),
+        after: Some(taken),
         ..Change::default()
     };
     record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
-    Ok((carve, blob))
+    Ok(Db::commit(tx).await?)
 }

@@ -5,6 +5,7 @@ pub mod account;
 pub mod api_tokens;
 mod audit;
 pub mod backups;
+pub mod carve_file;
 pub mod carves;
 pub mod config_change;
 pub mod config_export;

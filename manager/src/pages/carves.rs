@@ -96,7 +96,10 @@ pub(crate) fn whole(carve: &CarveRecord) -> Value {
 
 /// A file of a carve.
 pub(crate) fn file(file: &CarveFile) -> Value {
-    json!({"path": shown_path(&file.path), "size": file.size, "modified_at": file.modified_at})
+    json!({
+        "position": file.position, "path": shown_path(&file.path), "size": file.size, "modified_at": file.modified_at,
+        "can_be_taken": file.data_at.is_some(),
+    })
 }
 
 /// `GET /carves/{id}`
@@ -155,6 +158,41 @@ pub(crate) async fn archive(
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     Ok((headers, Body::from_stream(bytes)).into_response())
+}
+
+/// `GET /carves/{id}/files/{position}`, and the same under REST: the bytes of one file.
+pub(crate) async fn one_file(
+    State(app): State<App>,
+    permit: Permit<TakeFiles>,
+    Path((id, position)): Path<(CarveId, i32)>,
+) -> Result<Response> {
+    let (file, mut bytes) = carves::take_file(&app, &permit, id, position).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, file.size.to_string()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!(
+                "attachment; filename=\"carve-{id}-{position}-{}\"",
+                tame_name(&file.path)
+            ),
+        ),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    let bytes = futures::stream::poll_fn(move |context| bytes.poll_recv(context));
+    Ok((headers, Body::from_stream(bytes)).into_response())
+}
+
+/// The last part of a path, as far as it cannot mean anything to a header, a shell or a file system.
+fn tame_name(path: &str) -> String {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    name.chars()
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' => c,
+            _ => '_',
+        })
+        .take(100)
+        .collect()
 }
 
 /// `GET /nodes/{id}/carves`

@@ -80,6 +80,74 @@ async fn an_archive_is_downloaded_as_it_is_and_that_is_audited() {
 }
 
 #[tokio::test]
+async fn one_file_is_downloaded_out_of_an_archive_and_that_is_audited() {
+    let world = world_with_archive().await;
+    let content = vec![7; 200_000];
+    // Where the listing of the worker found it.
+    let archive = [vec![1; 1024], content.clone(), vec![2; 312]].concat();
+    let blobs = Blobs::open(&world.app.settings.blobs).unwrap();
+    let id: Uuid = CARVE.parse().unwrap();
+    let file = format!("/carves/{CARVE}/files/1");
+    let mut editor = world.browser_as("editor").await;
+    assert_eq!(
+        editor.get(&file).await.status,
+        StatusCode::NOT_FOUND,
+        "nobody noted where it lies"
+    );
+    for (format, bytes) in [
+        ("tar", archive.clone()),
+        ("tar.zst", zstd::encode_all(&archive[..], 1).unwrap()),
+    ] {
+        let mut writer = blobs
+            .write(id, ostiary_boot::clock::new_id())
+            .await
+            .unwrap();
+        writer.write(bytes.into()).await.unwrap();
+        writer.finish().await.unwrap();
+        world
+            .test_db
+            .execute(&format!(
+                "UPDATE carves SET format = '{format}';
+                 UPDATE carve_files SET data_at = 1024, size = 200000, path = E'/etc/\"x\\u202ey.conf' WHERE position = 1"
+            ))
+            .await;
+        let answer = editor.get(&file).await;
+        assert_eq!(answer.status, StatusCode::OK, "{format}");
+        assert!(answer.body.as_bytes() == content, "{format}");
+        assert_eq!(answer.headers["content-length"], "200000");
+        assert_eq!(
+            answer.headers["content-disposition"],
+            format!("attachment; filename=\"carve-{CARVE}-1-_x_y.conf\"").as_str()
+        );
+    }
+    let page = editor.get(&format!("/carves/{CARVE}")).await.body;
+    assert!(page.contains(&file) && !page.contains("/files/2"), "{page}");
+    let mut viewer = world.browser_as("viewer").await;
+    assert_eq!(viewer.get(&file).await.status, StatusCode::FORBIDDEN);
+    world.user("robot", "editor").await;
+    let token = world.token("robot").await;
+    let answer = world.get_json(&format!("/api/v1{file}"), &token).await;
+    assert!(answer.body.as_bytes() == content);
+    for none in ["2", "3", "-1", "x"] {
+        let path = format!("/carves/{CARVE}/files/{none}");
+        assert_ne!(editor.get(&path).await.status, StatusCode::OK, "{none}");
+    }
+    let audited = world
+        .test_db
+        .texts("SELECT user_name || ' ' || action FROM audit_entries WHERE action LIKE 'carves.%' ORDER BY at")
+        .await;
+    assert_eq!(
+        audited,
+        [
+            "editor carves.download_file",
+            "editor carves.download_file",
+            "robot carves.download_file"
+        ]
+    );
+    end(world).await;
+}
+
+#[tokio::test]
 async fn a_carve_is_told_with_who_asked_and_hostile_names_are_only_text() {
     let world = world_with_archive().await;
     let mut viewer = world.browser_as("viewer").await;
