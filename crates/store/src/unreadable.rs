@@ -14,6 +14,8 @@ use crate::{Conn, Result};
 
 /// Nothing larger is opened, in bytes; no body that the api takes is.
 const OPENED_MAX: u64 = 256 << 20;
+/// Of an item so much stands in an export, in bytes; the rest is had by itself.
+const EXPORTED_MAX: u64 = 16 << 20;
 /// Of how much the excerpt in a list is, in bytes as stored and as shown.
 const LISTED_MAX: i32 = 64 * 1024;
 const EXCERPT: u64 = 300;
@@ -87,12 +89,15 @@ pub struct UnreadableRecord {
     pub reason: String,
     /// Bytes as stored, which is compressed.
     pub stored_bytes: i32,
-    /// As sent: in a list the beginning of what is not large, in an export all of it.
+    /// As sent: in a list the beginning of what is not large, in an export as much as may be held in memory.
     #[serde(skip)]
     pub data: Vec<u8>,
+    /// In an export: there is more than `data`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
-/// A page of them, newest first; with beginnings, or `whole`.
+/// A page of them, newest first; with beginnings, or `whole` for an export. Then each may take 16 MiB: ask for one at a time.
 ///
 /// # Errors
 /// Postgres failed.
@@ -116,7 +121,7 @@ pub async fn list(
         SELECT u.id, u.node_id,
             coalesce(nullif(n.display_name, ''), nullif(n.hostname, ''), n.host_identifier, u.node_id::text) AS "node_name!",
             log_type, received_at, reason, octet_length(data) AS "stored_bytes!",
-            CASE WHEN $5 OR octet_length(data) <= $6 THEN data ELSE '' END AS "data!"
+            CASE WHEN $5 OR octet_length(data) <= $6 THEN data ELSE '' END AS "data!", false AS "truncated!"
         FROM unreadable u LEFT JOIN nodes n ON n.id = u.node_id
         WHERE ($1::uuid IS NULL OR u.node_id = $1) AND ($2::timestamptz IS NULL OR (received_at, u.id) < ($2, $3))
         ORDER BY received_at DESC, u.id DESC LIMIT $4::bigint + 1
@@ -131,7 +136,14 @@ pub async fn list(
     .fetch_all(conn)
     .await?;
     for row in &mut rows {
-        row.data = open(&row.data, if whole { OPENED_MAX } else { EXCERPT });
+        if whole {
+            row.data = open(&row.data, EXPORTED_MAX + 1);
+            let kept = usize::try_from(EXPORTED_MAX).unwrap_or(usize::MAX);
+            row.truncated = row.data.len() > kept;
+            row.data.truncate(kept);
+        } else {
+            row.data = open(&row.data, EXCERPT);
+        }
     }
     Ok(Page::cut(rows, limit, |row| {
         [

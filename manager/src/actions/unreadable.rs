@@ -15,8 +15,8 @@ use crate::auth::{Permit, View};
 use crate::error::{Error, Result};
 use crate::state::App;
 
-/// Items in memory at once; each is up to some MiB.
-const AT_ONCE: i64 = 20;
+/// Items in memory at once: one, for opened it may be a thousand times as large as it is stored.
+const AT_ONCE: i64 = 1;
 
 /// The bytes of one item, as the node sent them.
 ///
@@ -82,8 +82,8 @@ pub async fn export(app: &App, permit: &Permit<View>, node: Option<NodeId>) -> R
 }
 
 impl Export {
-    /// The next lines, newest items first, each a JSON object; `None` at the end. What is text is `data`, anything else
-    /// `data_base64`.
+    /// The next line, newest item first, a JSON object; `None` at the end. What is text is `data`, anything else `data_base64`; of what
+    /// is very large only the beginning, and it says `"truncated": true`.
     ///
     /// # Errors
     /// Postgres failed.
@@ -102,11 +102,22 @@ impl Export {
 
 fn line(item: &UnreadableRecord) -> Vec<u8> {
     let mut object = json!(item);
-    match std::str::from_utf8(&item.data) {
-        Ok(text) => object["data"] = text.into(),
-        Err(_) => object["data_base64"] = BASE64_STANDARD.encode(&item.data).into(),
+    match text_of(item) {
+        Some(text) => object["data"] = text.into(),
+        None => object["data_base64"] = BASE64_STANDARD.encode(&item.data).into(),
     }
     let mut line = object.to_string().into_bytes();
     line.push(b'\n');
     line
+}
+
+/// A text that was cut is one still, but for its last character.
+fn text_of(item: &UnreadableRecord) -> Option<&str> {
+    match std::str::from_utf8(&item.data) {
+        Ok(text) => Some(text),
+        Err(error) if item.truncated && error.error_len().is_none() => {
+            std::str::from_utf8(&item.data[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    }
 }

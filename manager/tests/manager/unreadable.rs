@@ -23,10 +23,11 @@ async fn unreadable_data_are_exported_as_lines_and_every_download_is_in_the_audi
             log_type: "result".into(),
             received_at: world.app.now(),
             reason: format!("reason {n}"),
-            data: compress(if n == 7 {
-                b"\xff\x00"
-            } else {
-                b"{\"a\":\n\"=cmd\"}"
+            data: compress(&match n {
+                7 => b"\xff\x00".to_vec(),
+                // Of 17 MiB, and the 16th ends within a character.
+                9 => format!("x{}", "é".repeat(17 << 19)).into_bytes(),
+                _ => b"{\"a\":\n\"=cmd\"}".to_vec(),
             }),
         })
         .collect();
@@ -51,6 +52,10 @@ async fn unreadable_data_are_exported_as_lines_and_every_download_is_in_the_audi
     let line = |reason: &str| lines.iter().find(|line| line["reason"] == reason).unwrap();
     assert_eq!(line("reason 7")["data_base64"], "/wA=");
     assert_eq!(line("reason 8")["data"], "{\"a\":\n\"=cmd\"}");
+    assert_eq!(line("reason 8")["truncated"], Value::Null);
+    let large = line("reason 9");
+    assert_eq!(large["truncated"], true);
+    assert_eq!(large["data"].as_str().unwrap().len(), (16 << 20) - 1);
     let other = browser
         .get("/unreadable/export?node=01900000-0000-7000-8000-00000000ffff")
         .await;
