@@ -21,3 +21,6 @@ GRANT EXECUTE ON FUNCTION announce_checked_sql() TO ostiary_manager;
 ALTER TABLE restores
     ADD COLUMN orphans_cleared_at timestamptz;
 GRANT UPDATE (orphans_cleared_at) ON restores TO ostiary_worker;
+
+-- Live queries are forgotten with their answers after `[worker] keep_live_queries_days`.
+GRANT DELETE ON live_queries TO ostiary_worker;

@@ -87,6 +87,8 @@ pub struct Options {
     pub certificate_days: Vec<i32>,
     /// A full set of rows that came one row a line counts as ended when nothing more of it has come for this long, in minutes.
     pub settle_after_minutes: i64,
+    /// Live queries are forgotten with their answers so many days after they were over.
+    pub keep_live_queries_days: i64,
     /// How often the sweep looks for what Redis forgot, in seconds.
     pub sweep_seconds: u64,
     /// How often partitions are made and dropped and old rows are deleted, in seconds.

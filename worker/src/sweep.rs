@@ -236,6 +236,9 @@ async fn settle_node(app: &App, id: NodeId) -> Result<()> {
     Ok(())
 }
 
+/// Live queries forgotten in one turn: the answers of a fleet are large.
+const FORGET_AT_ONCE: i64 = 20;
+
 /// Every few minutes, by one worker: partitions, and what is past its time.
 pub(crate) async fn seldom(app: &App) -> Result<()> {
     let now = app.now();
@@ -252,6 +255,8 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
     unreadable::delete_old(&mut conn, now).await?;
     upkeep::delete_unused_configs(&mut conn, now).await?;
+    let over = now - TimeDelta::days(app.settings.worker.keep_live_queries_days);
+    upkeep::delete_old_live_queries(&mut conn, over, FORGET_AT_ONCE).await?;
     drop(conn);
     carves::delete_old(app).await?;
     carves::delete_orphans(app).await?;

@@ -86,12 +86,6 @@ impl TaskState {
             Self::Skipped => "skipped",
         }
     }
-
-    /// May an answer still be taken? A finished task keeps its first answer, a late one is better than none.
-    #[must_use]
-    pub fn takes_answer(self) -> bool {
-        !matches!(self, Self::Done | Self::Failed)
-    }
 }
 
 /// An ad-hoc query.
@@ -175,16 +169,6 @@ impl LiveQuery {
             None => None,
         }
     }
-
-    /// How often it is handed to a node that does not answer.
-    #[must_use]
-    pub fn max_offers(&self) -> i32 {
-        if self.discovery.is_some() {
-            MAX_OFFERS_WITH_DISCOVERY
-        } else {
-            MAX_OFFERS
-        }
-    }
 }
 
 /// Why a node is not handed a live query that asks it.
@@ -196,58 +180,9 @@ pub enum Kept {
     Discovery,
 }
 
-/// Should a task be handed out at this poll? `offered_at` and `offers` tell of earlier offers.
-#[must_use]
-pub fn is_due(
-    state: TaskState,
-    offered_at: Option<DateTime<Utc>>,
-    offers: i32,
-    now: DateTime<Utc>,
-) -> bool {
-    match state {
-        TaskState::New => true,
-        TaskState::Offered => {
-            offers < MAX_OFFERS
-                && offered_at.is_none_or(|offered| now - offered >= OFFER_AGAIN_AFTER)
-        }
-        TaskState::Done
-        | TaskState::Failed
-        | TaskState::Expired
-        | TaskState::Stuck
-        | TaskState::Skipped => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_offer_that_brought_nothing_is_made_again_but_not_for_ever() {
-        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        assert!(is_due(TaskState::New, None, 0, now));
-        assert!(!is_due(
-            TaskState::Offered,
-            Some(now - TimeDelta::seconds(60)),
-            1,
-            now
-        ));
-        assert!(is_due(
-            TaskState::Offered,
-            Some(now - OFFER_AGAIN_AFTER),
-            1,
-            now
-        ));
-        assert!(!is_due(
-            TaskState::Offered,
-            Some(now - TimeDelta::hours(1)),
-            MAX_OFFERS,
-            now
-        ));
-        for finished in [TaskState::Done, TaskState::Failed, TaskState::Expired] {
-            assert!(!is_due(finished, None, 0, now));
-        }
-    }
 
     fn query(discovery: bool) -> LiveQuery {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -328,11 +263,5 @@ mod tests {
         assert_eq!(again, "SELECT 1 /* asked again 2027-01-15 08:00:00 */");
         let later = retold(&again, now + TimeDelta::hours(1));
         assert_eq!(later, "SELECT 1 /* asked again 2027-01-15 09:00:00 */");
-    }
-
-    #[test]
-    fn a_late_answer_is_taken_and_a_second_one_is_not() {
-        assert!(TaskState::Expired.takes_answer() && TaskState::New.takes_answer());
-        assert!(!TaskState::Done.takes_answer() && !TaskState::Failed.takes_answer());
     }
 }

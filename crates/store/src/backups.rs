@@ -16,7 +16,8 @@ pub const ORPHANS_AFTER: TimeDelta = TimeDelta::days(7);
 const ROLES: [&str; 3] = ["ostiary_api", "ostiary_manager", "ostiary_worker"];
 
 /// Makes room for a dump: everything of ours is gone when the transaction commits that this begins.
-pub const CLEAR: &str = "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n";
+/// Quietly: a line for each table would hide what went wrong.
+pub const CLEAR: &str = "SET LOCAL client_min_messages = warning;\nDROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n";
 
 /// Said of the schema from the moment when a dump lies in it until [`settle`] has set it right.
 const UNSETTLED: &str = "Ostiary: a restore has not ended";

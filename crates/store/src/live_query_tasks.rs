@@ -57,7 +57,8 @@ pub async fn list_open(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<LiveQu
 }
 
 /// Claims tasks of a node for being handed out now: those it never got, and those whose offer brought nothing for so long that the
-/// answer was lost or the node died. What is not returned was handed out lately, or is settled.
+/// answer was lost or the node died. What is not returned was handed out lately, or is settled. A query that makes a node carve is not
+/// handed out again once the node has begun to carve: it did run, and would collect the same files twice.
 ///
 /// # Errors
 /// Postgres failed.
@@ -80,6 +81,8 @@ pub async fn take(
             offers = task.offers + 1
             WHERE task.state = 'offered' AND task.offered_at <= $4 AND task.offers < (
                 SELECT CASE WHEN discovery = '' THEN $5::integer ELSE $6 END FROM live_queries WHERE id = task.live_query_id)
+            AND NOT ('carves' = ANY ((SELECT tables FROM live_queries WHERE id = task.live_query_id)::text[])
+                AND EXISTS (SELECT FROM carves c WHERE c.node_id = task.node_id AND c.started_at >= task.offered_at))
         RETURNING live_query_id
         "#,
         node.0,

@@ -54,6 +54,25 @@ pub async fn expire_tasks(conn: &mut Conn, now: DateTime<Utc>) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
+/// Forgets live queries with their answers that were over before `before`, at most `limit`. Gives how many.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn delete_old_live_queries(
+    conn: &mut Conn,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "DELETE FROM live_queries WHERE id IN (SELECT id FROM live_queries WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        before,
+        limit
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Deletes config documents that no node has any more. Gives how many.
 ///
 /// # Errors

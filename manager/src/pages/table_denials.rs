@@ -111,8 +111,13 @@ pub(crate) async fn create(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match table_denials::create(&app, &permit, &form).await {
-        Ok(_) => {
+    let done = if fields.is_on("preview") {
+        table_denials::preview(&app, &permit, &form).await.map(drop)
+    } else {
+        table_denials::create(&app, &permit, &form).await.map(drop)
+    };
+    match done {
+        Ok(()) => {
             let said =
                 "Denied. What reads these tables is left out of configs from their next fetch on.";
             visitor.done("/table-denials", said).await
@@ -145,7 +150,12 @@ pub(crate) async fn update(
     fields: Fields,
 ) -> Result<Response> {
     let form = draft(&fields);
-    match table_denials::update(&app, &permit, id, &form).await {
+    let done = if fields.is_on("preview") {
+        table_denials::preview(&app, &permit, &form).await.map(drop)
+    } else {
+        table_denials::update(&app, &permit, id, &form).await
+    };
+    match done {
         Ok(()) => {
             let said = "Saved. It counts from the next config and the next live query on.";
             visitor.done("/table-denials", said).await

@@ -48,6 +48,26 @@ async fn sql_that_nobody_looked_at_or_can_read_is_kept_back_until_it_is_known() 
     let page = admin.get(&config_page).await.body;
     assert!(!page.contains("FROM nowhere") && !page.contains("FROM processes"));
     assert!(page.contains("it was not looked at yet"), "{page}");
+    let mut asked = DENIAL.to_vec();
+    asked.push(("preview", "on"));
+    let answer = admin.post("/table-denials", &asked).await;
+    assert!(
+        answer
+            .body
+            .contains("1 node would be denied these tables; from 1 node would be kept: ")
+            && answer
+                .body
+                .contains("the decorator load of the pack brings, odd"),
+        "{}",
+        answer.body
+    );
+    assert!(!answer.body.contains("Nothing was saved yet: please"));
+    let denials = "SELECT target FROM table_denials WHERE target <> 'laptop'";
+    assert_eq!(
+        world.test_db.texts(denials).await,
+        ["prod"],
+        "nothing is saved"
+    );
     look(&world).await;
     let page = admin.get(&config_page).await.body;
     assert!(page.contains("SELECT pid FROM processes"), "{page}");

@@ -421,7 +421,11 @@ async fn upkeep_makes_and_drops_partitions_and_prunes() {
             "CREATE TABLE events_20200101 PARTITION OF events FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2020-01-02 00:00:00+00');
              INSERT INTO unreadable (id, node_id, received_at, reason, data) VALUES
                 (gen_random_uuid(), '{node}', now() - interval '31 days', 'old', ''), (gen_random_uuid(), '{node}', now(), 'new', '');
-             INSERT INTO config_documents (hash, document, created_at) VALUES ('a', '{{}}', now() - interval '2 days'), ('b', '{{}}', now());"
+             INSERT INTO config_documents (hash, document, created_at) VALUES ('a', '{{}}', now() - interval '2 days'), ('b', '{{}}', now());
+             INSERT INTO live_queries (id, wire_id, sql, created_at, expires_at) VALUES
+                (gen_random_uuid(), 'lq-old', 'SELECT 1', now() - interval '92 days', now() - interval '91 days'),
+                (gen_random_uuid(), 'lq-new', 'SELECT 1', now() - interval '90 days', now() - interval '89 days');
+             INSERT INTO live_query_tasks (live_query_id, node_id, state) SELECT id, '{node}', 'done' FROM live_queries;"
         ))
         .await;
     let ahead = (stage.now() + seconds(7 * 86_400))
@@ -446,5 +450,8 @@ async fn upkeep_makes_and_drops_partitions_and_prunes() {
     );
     assert_eq!(stage.texts("SELECT reason FROM unreadable").await, ["new"]);
     assert_eq!(stage.count("config_documents").await, 1);
+    let left = stage.texts("SELECT wire_id FROM live_queries").await;
+    assert_eq!(left, ["lq-new"]);
+    assert_eq!(stage.count("live_query_tasks").await, 1);
     stage.end().await;
 }

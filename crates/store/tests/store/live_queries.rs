@@ -96,6 +96,36 @@ async fn what_is_offered_in_vain_is_offered_again_and_then_given_up() {
 }
 
 #[tokio::test]
+async fn what_has_begun_to_carve_is_not_offered_again() {
+    let (test, api, node, ids) = prepared().await;
+    test.execute("UPDATE live_queries SET tables = '{carves,file}' WHERE wire_id = 'lq-1'")
+        .await;
+    let mut conn = api.acquire().await.unwrap();
+    let again = OFFER_AGAIN_AFTER.num_minutes();
+    let mut offered = Vec::new();
+    for round in 0..3 {
+        let now = at(round * again);
+        let taken = live_query_tasks::take(&mut conn, node, &ids[..1], now).await;
+        offered.push(taken.unwrap().len());
+        if round == 1 {
+            test.execute(&format!(
+                "INSERT INTO carves (id, node_id, carve_id, block_count, block_size, carve_size, started_at)
+                 VALUES ('{PLAIN}', '{NODE}', 'c', 1, 1, 1, '{}')",
+                now + TimeDelta::seconds(1)
+            ))
+            .await;
+        }
+    }
+    assert_eq!(
+        offered,
+        [1, 1, 0],
+        "the first answer was lost, the second ran"
+    );
+    drop(conn);
+    test.drop().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_taken_ends_the_task_it_names_or_all() {
     let (test, api, node, ids) = prepared().await;
     let mut conn = api.acquire().await.unwrap();
