@@ -35,6 +35,12 @@ pub struct Database {
     /// Denylisted queries, and until when by the node's clock.
     #[serde(default)]
     pub denylist: BTreeMap<String, i64>,
+    /// The SQL of the live query that is running: one that is still here when osqueryd starts has ended it.
+    #[serde(default)]
+    pub executing_live: Option<String>,
+    /// Denylisted live queries by their SQL, and until when by the node's clock.
+    #[serde(default)]
+    pub live_denylist: BTreeMap<String, i64>,
     /// Undelivered lines, in a form of their own.
     #[serde(with = "kept_lines")]
     pub buffer: Buffer,
@@ -52,6 +58,8 @@ impl Database {
             accelerate_until: 0,
             executing: None,
             denylist: BTreeMap::new(),
+            executing_live: None,
+            live_denylist: BTreeMap::new(),
             buffer: Buffer::default(),
         }
     }

@@ -25,6 +25,8 @@ pub enum Misbehaviour {
     /// Carves come backwards and each block twice (even nodes), or without their last block (odd nodes); with each block come some
     /// that no server may take.
     OddCarves,
+    /// Carves are given up after half of their blocks, and never taken up again.
+    FailedCarves,
     /// Each log post is made twice, milliseconds apart; only the second answer is seen.
     DoublePost,
     /// The clock is years ahead (even nodes) or in January 1970 (odd nodes). Certificates are still
@@ -39,9 +41,10 @@ pub enum Misbehaviour {
 
 impl Misbehaviour {
     /// All misbehaviours.
-    pub const ALL: [Misbehaviour; 6] = [
+    pub const ALL: [Misbehaviour; 7] = [
         Misbehaviour::Poison,
         Misbehaviour::OddCarves,
+        Misbehaviour::FailedCarves,
         Misbehaviour::DoublePost,
         Misbehaviour::ClockSkew,
         Misbehaviour::Clone,
@@ -53,6 +56,7 @@ impl Misbehaviour {
         match self {
             Misbehaviour::Poison => "poison",
             Misbehaviour::OddCarves => "odd-carves",
+            Misbehaviour::FailedCarves => "failed-carves",
             Misbehaviour::DoublePost => "double-post",
             Misbehaviour::ClockSkew => "clock-skew",
             Misbehaviour::Clone => "clone",

@@ -78,8 +78,8 @@ pub struct Settings {
     pub gzip_share: f64,
     /// Share (0 to 1) of nodes that keep their connections, besides the versions that do.
     pub reuse_share: f64,
-    /// A scheduled query that reads one of these tables costs more than the watchdog allows: it ends osqueryd, which then starts
-    /// again with the query denylisted.
+    /// A query that reads one of these tables costs more than the watchdog allows: it ends osqueryd, which then starts again with the
+    /// query denylisted. Of a live one nothing is ever reported, but the refusal to run the same SQL again.
     pub costly_tables: Vec<String>,
     /// The carver, which is off by default.
     pub carver: Option<Carver>,

@@ -64,6 +64,11 @@ impl Version {
         self >= Version(2, 4, 0)
     }
 
+    /// A live query that ended osqueryd is not run again for a day, by its SQL (from 5.5.0).
+    pub fn denylists_live_queries(self) -> bool {
+        self >= Version(5, 5, 0)
+    }
+
     /// Answers to live queries carry messages (from 4.4.0).
     pub fn sends_messages(self) -> bool {
         self >= Version(4, 4, 0)

@@ -453,6 +453,43 @@ async fn live_queries_are_answered_and_answers_kept_until_they_are_taken() {
 }
 
 #[tokio::test]
+async fn a_live_query_that_kills_is_never_answered_and_denylisted_from_then_on() {
+    for (version, denylists) in [("5.23.1", true), ("5.4.0", false)] {
+        let host = Host::start(|seen, nth| match (seen.path.as_str(), nth) {
+            ("/distributed/read", 0 | 4) => Reply::Body(
+                json!({"queries": {"a": "SELECT * FROM processes", "b": "SELECT platform FROM os_version"}})
+                    .to_string(),
+            ),
+            _ => plain(seen, &json!({})),
+        })
+        .await;
+        let mut settings = host.settings();
+        settings.versions = vec![version.parse().expect("a version")];
+        let fleet = Fleet::builder(settings)
+            .nodes(1)
+            .costly_tables(&["processes"])
+            .start()
+            .await
+            .expect("a fleet");
+        let writes = || host.of("/distributed/write");
+        until("the second offer is answered", || writes().len() == 2).await;
+        let [first, second] = [0, 1].map(|nth| writes()[nth].json());
+        // Queued before the process ended, run by the next one.
+        assert_eq!(first["queries"], json!({"b": [{"platform": "ubuntu"}]}));
+        assert_eq!(fleet.enrolled(), 1, "the database has outlived it");
+        if denylists {
+            assert_eq!(second["queries"]["a"], json!([]));
+            assert_eq!(second["statuses"]["a"], 1);
+            assert_eq!(second["messages"]["a"], "distributed query is denylisted");
+            assert_eq!(second["stats"]["a"], json!({}));
+        } else {
+            assert_eq!(second["queries"].get("a"), None, "it was ended again");
+        }
+        fleet.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_restart_on_the_same_database_keeps_key_counters_and_lines() {
     let config = schedule(&[("users", "SELECT username FROM users", false)]);
     let host = Host::start(move |seen, _| match seen.path.as_str() {

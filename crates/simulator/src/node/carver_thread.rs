@@ -91,7 +91,11 @@ impl Node {
             return FAILED;
         };
         let mut failed = false;
-        for (number, block) in self.order(&blocks) {
+        let fails = self.state().misbehaves(Misbehaviour::FailedCarves);
+        for (nth, (number, block)) in self.order(&blocks).into_iter().enumerate() {
+            if fails && nth >= blocks.len() / 2 {
+                return FAILED;
+            }
             let body = json!({
                 "block_id": number, "session_id": session, "request_id": request_id,
                 "data": STANDARD.encode(block),

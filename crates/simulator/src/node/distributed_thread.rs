@@ -58,7 +58,14 @@ impl Node {
         {
             accept(&mut self.state(), &document, self.version);
         }
-        while self.run_next(unsent) {}
+        loop {
+            match self.run_next(unsent) {
+                Ran::Answered => {}
+                Ran::NothingLeft => break,
+                // The process is about to end, and what it has in memory with it.
+                Ran::Killed => return std::future::pending().await,
+            }
+        }
         if unsent.queries.is_empty() {
             return;
         }
@@ -72,21 +79,40 @@ impl Node {
         }
     }
 
-    /// Runs the first queued query; whether there was one.
-    fn run_next(&self, unsent: &mut Unsent) -> bool {
-        let next = self.state().database.live_queries.pop_first();
+    /// Runs the first queued query. The others stay queued if it ends the process.
+    fn run_next(&self, unsent: &mut Unsent) -> Ran {
+        let mut state = self.state();
+        let next = state.database.live_queries.pop_first();
         let Some((id, sql)) = next else {
-            return false;
+            return Ran::NothingLeft;
         };
+        let now = state.now();
+        if state.is_live_denylisted(&sql, now) {
+            unsent.note_denylisted(id, self.version);
+            return Ran::Answered;
+        }
+        if self.is_too_costly(&sql) {
+            state.database.executing_live = Some(sql);
+            self.restart();
+            return Ran::Killed;
+        }
+        drop(state);
         self.schedule_carve(&sql);
         let state = self.state();
-        let now = state.now();
         let answer = state.with_host(now, &[], |host| host.query(&sql));
         drop(state);
         add(&self.counters.live_queries_run, 1);
         unsent.note(id, answer, self.version);
-        true
+        Ran::Answered
     }
+}
+
+/// What became of the next live query.
+enum Ran {
+    Answered,
+    NothingLeft,
+    /// The watchdog ended osqueryd in the middle of it.
+    Killed,
 }
 
 /// Queues what a read handed out. A document with anything but non-empty texts is given up at that point,
@@ -147,6 +173,13 @@ fn discover(
 }
 
 impl Unsent {
+    /// Refuses to run a query that ended osqueryd before: nothing was measured.
+    fn note_denylisted(&mut self, id: String, version: Version) {
+        let message = "distributed query is denylisted".to_owned();
+        self.note(id.clone(), Err(message), version);
+        self.stats.insert(id, json!({}));
+    }
+
     fn note(&mut self, id: String, answer: Result<Vec<Row>, String>, version: Version) {
         let old = version.writes_property_tree();
         let (rows, message) = match answer {

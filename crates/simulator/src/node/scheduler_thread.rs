@@ -91,7 +91,7 @@ impl Node {
         }
     }
 
-    fn is_too_costly(&self, sql: &str) -> bool {
+    pub(super) fn is_too_costly(&self, sql: &str) -> bool {
         let costly = &self.settings.costly_tables;
         tables_of(sql).iter().any(|table| costly.contains(table))
     }

@@ -95,6 +95,10 @@ impl State {
     }
 
     /// Does osqueryd refuse to run this query for now?
+    pub(super) fn is_live_denylisted(&self, sql: &str, now: i64) -> bool {
+        (self.database.live_denylist.get(sql)).is_some_and(|until| now < *until)
+    }
+
     pub(super) fn is_denylisted(&self, query: &str, now: i64) -> bool {
         (self.database.denylist.get(query)).is_some_and(|until| now < *until)
     }
@@ -230,6 +234,11 @@ impl Node {
             let until = state.now() + DENYLISTED_FOR;
             state.database.denylist.insert(query.clone(), until);
         }
+        let live = state.database.executing_live.take();
+        if let Some(sql) = live.filter(|_| self.version.denylists_live_queries()) {
+            let until = state.now() + DENYLISTED_FOR;
+            state.database.live_denylist.insert(sql, until);
+        }
         drop(state);
         if let Some(query) = killer {
             let message = format!("Scheduled query may have failed: {query}");
@@ -262,7 +271,10 @@ impl Node {
     pub(crate) fn misbehave(&self, misbehaviour: Misbehaviour, other: Option<&Identity>) {
         let mut state = self.state();
         match misbehaviour {
-            Misbehaviour::Poison | Misbehaviour::DoublePost | Misbehaviour::OddCarves => {
+            Misbehaviour::Poison
+            | Misbehaviour::DoublePost
+            | Misbehaviour::OddCarves
+            | Misbehaviour::FailedCarves => {
                 state.misbehaviours.insert(misbehaviour);
             }
             Misbehaviour::ClockSkew => {
