@@ -245,24 +245,23 @@ impl Claimant<'_> {
         secret: &EnrollSecret,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let has = node_keys::find_node(conn, id)
-            .await?
-            .map(|node| node.facts.tags)
-            .unwrap_or_default();
-        let among = |tags: &[String], tag: &str| {
+        let wanted = |tag: &&String| {
             let tag = tag.to_lowercase();
-            tags.iter().any(|each| each.to_lowercase() == tag)
+            self.wanted_tags.is_empty()
+                || self
+                    .wanted_tags
+                    .iter()
+                    .any(|each| each.to_lowercase() == tag)
         };
-        let wanted = |tag: &&String| self.wanted_tags.is_empty() || among(&self.wanted_tags, tag);
-        let missing: Vec<String> = secret
-            .tags
-            .iter()
-            .filter(wanted)
-            .filter(|tag| !among(&has, tag))
-            .cloned()
+        let wanted: Vec<String> = secret.tags.iter().filter(wanted).cloned().collect();
+        // Else whoever enrolls again would get back what people took away.
+        let never_given = enrollment::note_given(conn, id.0, &wanted).await?;
+        let tags: Vec<String> = wanted
+            .into_iter()
+            .filter(|tag| never_given.contains(&tag.to_lowercase()))
             .collect();
-        let new_ids: Vec<_> = missing.iter().map(|_| new_id()).collect();
-        Ok(enrollment::give_tags(conn, id.0, &missing, &new_ids, now).await?)
+        let new_ids: Vec<_> = tags.iter().map(|_| new_id()).collect();
+        Ok(enrollment::give_tags(conn, id.0, &tags, &new_ids, now).await?)
     }
 }
 

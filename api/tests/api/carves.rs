@@ -328,10 +328,10 @@ async fn a_block_is_taken_only_while_its_node_may_be_collected_from() {
         (
             "UPDATE node_keys SET revoked_at = now();
              INSERT INTO node_keys (id, node_id, key_sha256, created_at)
-             SELECT '00000000-0000-7000-8000-0000000000c1', id, '\\x01', now() FROM nodes",
+             SELECT '00000000-0000-7000-8000-0000000000c1', id, decode(repeat('01', 32), 'hex'), now() FROM nodes",
             401,
             "node key is unknown",
-            "DELETE FROM node_keys WHERE key_sha256 = '\\x01'; UPDATE node_keys SET revoked_at = NULL",
+            "DELETE FROM node_keys WHERE id = '00000000-0000-7000-8000-0000000000c1'; UPDATE node_keys SET revoked_at = NULL",
         ),
     ] {
         api.db.execute(decided).await;

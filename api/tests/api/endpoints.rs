@@ -263,6 +263,30 @@ async fn a_node_gets_the_tags_of_its_secret_and_may_choose_among_them_when_that_
 }
 
 #[tokio::test]
+async fn a_node_that_enrolls_again_gets_only_tags_that_its_secret_has_gained() {
+    let api = Api::start().await;
+    api.db
+        .execute("UPDATE enroll_secrets SET tags = '{Prod,lab}'")
+        .await;
+    let tags = "SELECT t.name FROM node_tags JOIN tags t ON t.id = tag_id ORDER BY 1";
+    api.enroll("web-1").await;
+    assert_eq!(api.db.texts(tags).await, ["Prod", "lab"]);
+    api.db
+        .execute("DELETE FROM node_tags WHERE tag_id = (SELECT id FROM tags WHERE name = 'Prod')")
+        .await;
+    api.enroll("web-1").await;
+    assert_eq!(api.db.texts(tags).await, ["lab"], "an admin took it away");
+    api.db
+        .execute("UPDATE enroll_secrets SET tags = '{prod,lab,eu}'")
+        .await;
+    api.enroll("web-1").await;
+    assert_eq!(api.db.texts(tags).await, ["eu", "lab"]);
+    api.enroll("web-2").await;
+    assert_eq!(api.db.texts(tags).await, ["Prod", "eu", "eu", "lab", "lab"]);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn an_unknown_key_must_enroll_again_and_a_disabled_node_keeps_its_key() {
     let api = Api::start().await;
     let key = api.enroll("web-1").await;

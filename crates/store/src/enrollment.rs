@@ -102,6 +102,25 @@ pub async fn take_use(conn: &mut Conn, id: EnrollSecretId, now: DateTime<Utc>) -
     Ok(updated.rows_affected() == 1)
 }
 
+/// Notes that a node is given these tags by a secret; gives those, in lower case, that no secret gave it before.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn note_given(conn: &mut Conn, node_id: Uuid, names: &[String]) -> Result<Vec<String>> {
+    let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+    Ok(sqlx::query_scalar!(
+        r#"
+        INSERT INTO tags_given (node_id, name) SELECT DISTINCT $1::uuid, name FROM unnest($2::text[]) AS given (name)
+        ON CONFLICT ON CONSTRAINT tags_given_pkey DO NOTHING
+        RETURNING name
+        "#,
+        node_id,
+        &names
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// Makes tags that do not exist yet, and gives the node all of them. `new_ids` holds one fresh id a name.
 ///
 /// # Errors
