@@ -1,6 +1,8 @@
 //! Scheduled queries, of a pack or of the schedule itself.
 
 use ostiary_domain::ids::{PackId, QueryId};
+use ostiary_domain::node_config::conditions::oddity_of_query_name;
+use ostiary_domain::osquery::OsqueryVersion;
 use ostiary_store::Conn;
 use ostiary_store::packs::PackRecord;
 use ostiary_store::queries::{self, QueryRecord, QueryValues};
@@ -77,6 +79,22 @@ impl From<&QueryRecord> for QueryDraft {
             enabled: query.enabled,
         }
     }
+}
+
+/// What is odd about a query that was saved, or not understood by every osquery.
+#[must_use]
+pub fn notes(draft: &QueryDraft) -> Vec<String> {
+    let mut notes: Vec<String> = oddity_of_query_name(draft.name.trim())
+        .map(ToOwned::to_owned)
+        .into_iter()
+        .collect();
+    let version = |text: &str| text.trim().parse::<OsqueryVersion>().ok();
+    let reaches_older = version(&draft.version) < version("5.17.0");
+    if !draft.startup_priority.trim().is_empty() && reaches_older {
+        let text = "Nodes with osquery before 5.17 do not know the order at the start: they run the query by its interval alone.";
+        notes.push(text.to_owned());
+    }
+    notes
 }
 
 async fn validate(

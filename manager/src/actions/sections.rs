@@ -2,7 +2,7 @@
 
 use ostiary_domain::ids::SectionId;
 use ostiary_domain::node_config::section::{Statement, statements};
-use ostiary_domain::node_config::section_check::{check_key, check_value};
+use ostiary_domain::node_config::section_check::{KNOWN_KEYS, check_key, check_value};
 use ostiary_store::Conn;
 use ostiary_store::sections::{self, SectionRecord, SectionValues};
 use serde::Serialize;
@@ -49,6 +49,21 @@ impl From<&SectionRecord> for SectionDraft {
             priority: values.priority.to_string(),
             enabled: values.enabled,
         }
+    }
+}
+
+/// What to know about a piece of this key, if anything.
+#[must_use]
+pub fn note(key: &str) -> Option<String> {
+    match KNOWN_KEYS.iter().find(|known| known.key == key) {
+        None => Some(format!(
+            "Ostiary does not know the key {key}: nodes get it as it is, and osqueryd ignores in silence what it does not know."
+        )),
+        Some(known) if known.since.is_empty() => None,
+        Some(known) => Some(format!(
+            "Nodes with osquery before {} ignore {key} in silence.",
+            known.since
+        )),
     }
 }
 

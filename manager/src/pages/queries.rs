@@ -106,6 +106,7 @@ impl Place {
         let saving = fields.saving();
         match queries::create(&app, &permit, self.pack, &form, &saving).await {
             Ok(_) => {
+                warn(&visitor, &form).await?;
                 visitor
                     .done(
                         &self.back(),
@@ -147,6 +148,7 @@ impl Place {
         let saving = fields.saving();
         match queries::update(&app, &permit, self.pack, id, &form, &saving).await {
             Ok(()) => {
+                warn(&visitor, &form).await?;
                 visitor
                     .done(&self.back(), "Saved. Nodes get it with their next config.")
                     .await
@@ -197,6 +199,14 @@ impl Place {
     }
 }
 
+/// Says what is odd about what was saved.
+async fn warn(visitor: &Visitor, saved: &QueryDraft) -> Result<()> {
+    for note in queries::notes(saved) {
+        visitor.flash("warning", note).await?;
+    }
+    Ok(())
+}
+
 /// `GET /queries`
 pub(crate) async fn list(
     State(app): State<App>,
@@ -219,7 +229,7 @@ pub(crate) async fn list(
     let context = json!({"queries": shown.collect::<Vec<_>>()});
     Page {
         template: "pages/queries/list.html",
-        title: "Queries",
+        title: "Schedule",
         nav: "queries",
     }
     .show(&app, &visitor, context)

@@ -55,6 +55,10 @@ impl Entry for Sections {
         json!({"known_keys": keys})
     }
 
+    fn note(draft: &SectionDraft) -> Option<String> {
+        sections::note(draft.key.trim())
+    }
+
     async fn list(conn: &mut Conn) -> Result<Value> {
         let found = store::list(conn).await?;
         let shown = found.iter().map(|section| {

@@ -358,3 +358,50 @@ async fn a_query_has_its_conditions_and_no_name_that_osquery_refuses() {
     assert!(words(&browser.get(&made.location).await).contains("Of these run it"));
     world.end().await;
 }
+
+#[tokio::test]
+async fn what_not_every_osquery_understands_is_said_beside_what_was_saved() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    let query = |name: &'static str, version: &'static str| {
+        [
+            ("name", name),
+            ("sql", "SELECT 1"),
+            ("interval_seconds", "60"),
+            ("kind", "snapshot"),
+            ("startup_priority", "1"),
+            ("version", version),
+            ("denylist", "on"),
+            ("enabled", "on"),
+            ("saving", "once"),
+        ]
+    };
+    for (name, version, colon, start) in [("a:b", "", true, true), ("new", "5.17.0", false, false)]
+    {
+        let saved = browser.post("/queries", &query(name, version)).await;
+        assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+        let page = browser.get("/queries").await.body;
+        assert_eq!(
+            page.contains("with colons between"),
+            colon,
+            "{name}: {page}"
+        );
+        assert_eq!(page.contains("before 5.17"), start, "{name}: {page}");
+    }
+    for (key, words) in [
+        ("views", "before 2.4.5"),
+        ("of_the_future", "does not know the key of_the_future"),
+    ] {
+        let section = [
+            ("key", key),
+            ("name", "x"),
+            ("value", "{}"),
+            ("saving", "once"),
+        ];
+        let saved = browser.post("/sections", &section).await;
+        assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+        let page = browser.get("/sections").await.body;
+        assert!(page.contains(words), "{key}: {page}");
+    }
+    world.end().await;
+}
