@@ -49,7 +49,7 @@ impl LiveQueries {
     pub(crate) async fn reload(&self, db: &Db, now: DateTime<Utc>) -> ostiary_store::Result<()> {
         let mut conn = db.acquire().await?;
         let queries = live_query_tasks::list_open(&mut conn, now).await?;
-        let denials = table_denials::list(&mut conn).await?;
+        let denials = table_denials::list_values(&mut conn).await?;
         let before = self.open.load();
         let open = queries.into_iter().map(|query| {
             let kept = before
@@ -64,7 +64,7 @@ impl LiveQueries {
         });
         self.open.store(Arc::new(Loaded {
             queries: open.collect(),
-            denials: denials.into_iter().map(|denial| denial.values).collect(),
+            denials,
         }));
         Ok(())
     }

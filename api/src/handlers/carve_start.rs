@@ -39,11 +39,7 @@ async fn begin(app: &App, node: &KnownNode, start: &CarveStart, caller: &Caller)
     let shape = carve::decide(&app.carves, &node.facts, start, None)?;
     let now = app.clock.now();
     let mut conn = app.db.acquire().await?;
-    let denials: Vec<_> = table_denials::list(&mut conn)
-        .await?
-        .into_iter()
-        .map(|denial| denial.values)
-        .collect();
+    let denials = table_denials::list_values(&mut conn).await?;
     drop(conn);
     if carve::why_not(&app.carves, &denials, &node.facts).is_some() {
         return Err(Refusal::NotThisNode.into());

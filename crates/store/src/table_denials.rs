@@ -41,6 +41,15 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<DenialRecord>> {
     Ok(records.collect())
 }
 
+/// What all of them say.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_values(conn: &mut Conn) -> Result<Vec<TableDenial>> {
+    let all = list(conn).await?.into_iter();
+    Ok(all.map(|record| record.values).collect())
+}
+
 /// One of them.
 ///
 /// # Errors
@@ -214,11 +223,7 @@ pub async fn forget_sql(conn: &mut Conn, kept: &[String], before: DateTime<Utc>)
 /// # Errors
 /// Postgres failed.
 pub async fn withhold(conn: &mut Conn, parts: Parts) -> Result<Parts> {
-    let denials: Vec<TableDenial> = list(conn)
-        .await?
-        .into_iter()
-        .map(|record| record.values)
-        .collect();
+    let denials = list_values(conn).await?;
     if denials.is_empty() {
         return Ok(parts);
     }

@@ -24,11 +24,7 @@ const MINUTES: &str = "1440";
 /// # Errors
 /// Postgres failed.
 pub async fn why_not_of(app: &App, conn: &mut Conn, node: &NodeRecord) -> Result<Option<String>> {
-    let denials: Vec<_> = table_denials::list(conn)
-        .await?
-        .into_iter()
-        .map(|denial| denial.values)
-        .collect();
+    let denials = table_denials::list_values(conn).await?;
     let facts = NodeFacts {
         host_identifier: node.host_identifier.clone(),
         hostname: node.hostname.clone(),

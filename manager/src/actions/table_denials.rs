@@ -269,13 +269,8 @@ pub async fn withheld(conn: &mut Conn, denial: &TableDenial) -> Result<Vec<Withh
 /// # Errors
 /// Postgres failed.
 pub async fn kept_from(conn: &mut Conn, node: &NodeFacts) -> Result<Vec<Withheld>> {
-    let denials = table_denials::list(conn)
-        .await?
-        .into_iter()
-        .map(|record| record.values);
-    let denials: Vec<TableDenial> = denials
-        .filter(|denial| denial.nodes().matches(node))
-        .collect();
+    let mut denials = table_denials::list_values(conn).await?;
+    denials.retain(|denial| denial.nodes().matches(node));
     if denials.is_empty() {
         return Ok(Vec::new());
     }

@@ -36,11 +36,7 @@ pub(crate) struct Asked {
 impl Asked {
     async fn load(app: &App, conn: &mut Conn, query: &LiveQueryRecord) -> Result<Self> {
         let everybody = node_lists::facts(conn).await?;
-        let denials: Vec<TableDenial> = table_denials::list(conn)
-            .await?
-            .into_iter()
-            .map(|denial| denial.values)
-            .collect();
+        let denials: Vec<TableDenial> = table_denials::list_values(conn).await?;
         let judged = query.to_domain();
         let asked = |facts: &NodeFacts| AskedNode {
             name: facts.name.clone(),

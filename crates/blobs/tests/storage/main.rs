@@ -104,7 +104,7 @@ async fn keeps_its_promises(blobs: &Blobs) {
         ids
     };
     let long_ago = chrono::DateTime::UNIX_EPOCH;
-    assert_eq!(listed(long_ago).await, [Uuid::nil(); 0]);
+    assert!(listed(long_ago).await.is_empty());
     let all: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
     assert_eq!(listed(chrono::DateTime::<chrono::Utc>::MAX_UTC).await, all);
     two_attempts_do_not_disturb_each_other(blobs, id).await;

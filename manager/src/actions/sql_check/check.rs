@@ -269,13 +269,8 @@ impl Whom<'_> {
         if what == SqlKind::AutoTable {
             tables.push(AUTO_TABLES.to_owned());
         }
-        let denials = table_denials::list(conn)
-            .await?
-            .into_iter()
-            .map(|record| record.values);
-        let denials: Vec<TableDenial> = denials
-            .filter(|denial| denial.denies_any(tables.iter()))
-            .collect();
+        let mut denials = table_denials::list_values(conn).await?;
+        denials.retain(|denial| denial.denies_any(tables.iter()));
         // Nearly always there is none, and the nodes need not be loaded.
         if !denials.is_empty() {
             let everybody = node_lists::facts(conn).await?;
