@@ -1,157 +1,19 @@
-//! Enough of SELECT to answer fleets plausibly, without an SQL engine: which tables, which columns under
-//! which names, joins on equal columns, simple comparisons. What it cannot read it leaves out, so that a
-//! row too many is possible, a crash is not.
+//! A SELECT answered from the rows of its tables.
 
 use std::collections::HashSet;
 
+use super::condition::{Scoped, holds, lookup, operand};
+use super::read::{Token, position, split, tokens};
 use crate::value::{Row, Value};
 
 /// Gives the rows of a table, or SQLite's message.
 pub type Source<'a> = dyn Fn(&str) -> Result<Vec<Row>, String> + 'a;
-
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    Word(String),
-    Quoted(String),
-    Text(String),
-    Number(String),
-    Sign(&'static str),
-}
-
-impl Token {
-    fn is(&self, keyword: &str) -> bool {
-        matches!(self, Token::Word(word) if word.eq_ignore_ascii_case(keyword))
-    }
-
-    fn name(&self) -> Option<&str> {
-        match self {
-            Token::Word(name) | Token::Quoted(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    fn raw(&self) -> String {
-        match self {
-            Token::Word(text) | Token::Quoted(text) | Token::Number(text) => text.clone(),
-            Token::Text(text) => format!("'{text}'"),
-            Token::Sign(sign) => (*sign).to_owned(),
-        }
-    }
-}
-
-const SIGNS: [&str; 20] = [
-    "<>", "!=", "<=", ">=", "||", "==", "=", "<", ">", ",", ".", "*", "(", ")", ";", "+", "-", "/",
-    "%", "&",
-];
-
-fn tokens(sql: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = sql.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let used = if let Some(comment) = rest.strip_prefix("--") {
-            2 + comment.find('\n').unwrap_or(comment.len())
-        } else if first == '\'' {
-            let (text, used) = quoted(rest, '\'');
-            tokens.push(Token::Text(text));
-            used
-        } else if let '"' | '`' | '[' = first {
-            let (text, used) = quoted(rest, if first == '[' { ']' } else { first });
-            tokens.push(Token::Quoted(text));
-            used
-        } else if first.is_alphabetic() || first == '_' {
-            let end = rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
-            tokens.push(Token::Word(rest[..end].to_owned()));
-            end
-        } else if first.is_ascii_digit() {
-            let end = rest
-                .find(|c: char| !c.is_ascii_alphanumeric() && c != '.')
-                .unwrap_or(rest.len());
-            tokens.push(Token::Number(rest[..end].to_owned()));
-            end
-        } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
-            tokens.push(Token::Sign(sign));
-            sign.len()
-        } else {
-            first.len_utf8()
-        };
-        rest = rest[used..].trim_start();
-    }
-    tokens
-}
-
-/// The text between quotes, a doubled quote being one, and the bytes used.
-fn quoted(source: &str, close: char) -> (String, usize) {
-    let mut text = String::new();
-    let mut chars = source.char_indices().skip(1).peekable();
-    while let Some((at, character)) = chars.next() {
-        if character == close {
-            match chars.peek() {
-                Some((_, next)) if *next == close => {
-                    chars.next();
-                }
-                _ => return (text, at + close.len_utf8()),
-            }
-        }
-        text.push(character);
-    }
-    (text, source.len())
-}
-
-/// Splits at a separator outside parentheses.
-fn split(tokens: &[Token], separates: impl Fn(&Token) -> bool) -> Vec<&[Token]> {
-    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
-    for (at, token) in tokens.iter().enumerate() {
-        match token {
-            Token::Sign("(") => depth += 1,
-            Token::Sign(")") => depth -= 1,
-            token if depth == 0 && separates(token) => {
-                parts.push(&tokens[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&tokens[start..]);
-    parts
-}
-
-/// Where a keyword stands outside parentheses.
-fn position(tokens: &[Token], keywords: &[&str]) -> Option<usize> {
-    let mut depth = 0;
-    tokens.iter().position(|token| {
-        match token {
-            Token::Sign("(") => depth += 1,
-            Token::Sign(")") => depth -= 1,
-            _ => {}
-        }
-        depth == 0 && keywords.iter().any(|keyword| token.is(keyword))
-    })
-}
-
-/// A row while it is joined: alias, column, value.
-type Scoped = Vec<(String, String, Value)>;
 
 struct Joined {
     rows: Vec<Scoped>,
     columns: HashSet<String>,
     /// Whether the columns of every table are known (a table without rows does not tell).
     complete: bool,
-}
-
-/// The tables that a statement reads, in lower case.
-pub fn tables_of(sql: &str) -> Vec<String> {
-    let tokens = tokens(sql);
-    let mut names = Vec::new();
-    for pair in tokens.windows(2) {
-        if (pair[0].is("from") || pair[0].is("join"))
-            && let Some(name) = pair[1].name()
-        {
-            names.push(name.to_lowercase());
-        }
-    }
-    names
 }
 
 /// Answers the first statement of `sql`.
@@ -310,105 +172,6 @@ fn combine(
         }
     }
     rows
-}
-
-fn lookup(row: &Scoped, alias: Option<&str>, column: &str) -> Option<Value> {
-    row.iter()
-        .find(|(table, name, _)| {
-            name.eq_ignore_ascii_case(column)
-                && alias.is_none_or(|alias| table.eq_ignore_ascii_case(alias))
-        })
-        .map(|(_, _, value)| value.clone())
-}
-
-fn operand(tokens: &[Token], row: &Scoped) -> Option<Value> {
-    match tokens {
-        [Token::Text(text)] => Some(Value::Text(text.clone())),
-        [Token::Number(number)] => Some(
-            number
-                .parse()
-                .map_or_else(|_| number.as_str().into(), Value::Int),
-        ),
-        [Token::Sign("-"), Token::Number(number)] => {
-            number.parse().ok().map(|n: i64| Value::Int(-n))
-        }
-        [table, Token::Sign("."), column] => lookup(row, Some(table.name()?), column.name()?),
-        [Token::Quoted(text)] => Some(lookup(row, None, text).unwrap_or_else(|| text.into())),
-        [column] => lookup(row, None, column.name()?),
-        [function, Token::Sign("("), inner @ .., Token::Sign(")")] => {
-            let text = operand(inner, row)?.text();
-            match function.name()?.to_lowercase().as_str() {
-                "lower" => Some(text.to_lowercase().into()),
-                "upper" => Some(text.to_uppercase().into()),
-                "length" => Some(text.chars().count().into()),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-/// Whether a condition holds; what cannot be read is taken to hold.
-fn holds(condition: &[Token], row: &Scoped) -> bool {
-    if position(condition, &["or", "between", "case"]).is_some() {
-        return true;
-    }
-    split(condition, |token| token.is("and"))
-        .into_iter()
-        .all(|part| comparison(part, row).unwrap_or(true))
-}
-
-fn comparison(part: &[Token], row: &Scoped) -> Option<bool> {
-    if let [Token::Sign("("), inner @ .., Token::Sign(")")] = part {
-        return Some(holds(inner, row));
-    }
-    let at = part.iter().position(|token| {
-        token.is("like")
-            || matches!(
-                token,
-                Token::Sign("=" | "==" | "!=" | "<>" | "<" | ">" | "<=" | ">=")
-            )
-    })?;
-    let negated = at > 0 && part[at - 1].is("not");
-    let (left, right) = (
-        operand(&part[..at - usize::from(negated)], row)?,
-        operand(&part[at + 1..], row)?,
-    );
-    let order = match (number(&left), number(&right)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        _ => left.text().cmp(&right.text()),
-    };
-    let held = match &part[at] {
-        Token::Sign("=" | "==") => order.is_eq(),
-        Token::Sign("!=" | "<>") => order.is_ne(),
-        Token::Sign("<") => order.is_lt(),
-        Token::Sign(">") => order.is_gt(),
-        Token::Sign("<=") => order.is_le(),
-        Token::Sign(">=") => order.is_ge(),
-        _ => like(&right.text().to_lowercase(), &left.text().to_lowercase()),
-    };
-    Some(held != negated)
-}
-
-fn number(value: &Value) -> Option<i64> {
-    match value {
-        Value::Int(number) => Some(*number),
-        Value::Text(text) => text.parse().ok(),
-    }
-}
-
-fn like(pattern: &str, text: &str) -> bool {
-    match pattern.chars().next() {
-        None => text.is_empty(),
-        Some('%') => {
-            let rest = &pattern[1..];
-            text.char_indices().any(|(at, _)| like(rest, &text[at..])) || like(rest, "")
-        }
-        Some(wanted) => text.chars().next().is_some_and(|c| {
-            (wanted == '_' || wanted == c)
-                && like(&pattern[wanted.len_utf8()..], &text[c.len_utf8()..])
-        }),
-    }
 }
 
 fn project(items: &[Token], joined: &Joined) -> Result<Vec<Row>, String> {
@@ -618,10 +381,5 @@ mod tests {
         ] {
             let _ = select(sql, &source);
         }
-    }
-
-    #[test]
-    fn the_tables_of_a_statement_are_named() {
-        assert_eq!(tables_of("select 1 from A join `b` using(x)"), ["a", "b"]);
     }
 }
