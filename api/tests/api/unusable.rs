@@ -111,7 +111,7 @@ async fn answers_that_only_the_end_of_a_large_body_names_are_ended_too() {
     assert_eq!(
         read.await.json()["queries"]
             .as_object()
-            .map(|all| all.len()),
+            .map(serde_json::Map::len),
         Some(3)
     );
     // The second lies behind what is kept of the beginning; the third is answered later.
