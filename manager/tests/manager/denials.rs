@@ -57,7 +57,7 @@ async fn sql_that_nobody_looked_at_or_can_read_is_kept_back_until_it_is_known() 
             .contains("1 node would be denied these tables; from 1 node would be kept: ")
             && answer
                 .body
-                .contains("the decorator load of the pack brings, odd"),
+                .contains("odd, the decorator load of the pack brings"),
         "{}",
         answer.body
     );
