@@ -13,7 +13,7 @@ use crate::node_config::flags::{self, Settable};
 use crate::osquery::OsqueryVersion;
 use crate::osquery::aliases::Aliases;
 use crate::osquery::endpoint::Endpoint;
-use crate::rollout::Move;
+use crate::rollout::{Kinds, Move};
 
 /// How sure a person must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -354,13 +354,13 @@ pub fn dangers<'a>(moves: impl IntoIterator<Item = Move<'a>>, aliases: &Aliases)
 /// One node of each kind that gets the same options before and after, and how many there are.
 fn alike<'a>(moves: impl IntoIterator<Item = Move<'a>>) -> Vec<(Move<'a>, usize)> {
     let mut kinds: HashMap<_, (Move<'a>, usize)> = HashMap::new();
+    let mut documents = Kinds::default();
     for each in moves {
         let kind = (
-            each.kind(),
+            documents.of(&each),
             each.before.heeds(each.was),
-            each.coming
-                .map(|parts| (parts.select(each.was), parts.heeds(each.was))),
             each.after.heeds(each.becomes),
+            each.coming.map(|parts| parts.heeds(each.was)),
             is_at_least_5_4(each.becomes),
         );
         kinds.entry(kind).or_insert((each, 0)).1 += 1;

@@ -288,6 +288,31 @@ pub async fn find_present(
     .await?)
 }
 
+/// Of these queries of a node, those of which an execution has come since.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_reported_since(
+    conn: &mut Conn,
+    node: NodeId,
+    queries: &[(&str, DateTime<Utc>)],
+) -> Result<Vec<String>> {
+    let (names, times): (Vec<String>, Vec<DateTime<Utc>>) = (queries.iter())
+        .map(|(name, at)| ((*name).to_owned(), *at))
+        .unzip();
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT q.name FROM unnest($2::text[], $3::timestamptz[]) AS u (name, since) JOIN query_names q ON q.name = u.name
+        WHERE EXISTS (SELECT FROM events e WHERE e.node_id = $1 AND e.query_name_id = q.id AND e.received_at > u.since)
+        "#,
+        node.0,
+        &names,
+        &times
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// A line of osqueryd's own log.
 #[derive(Debug, Clone)]
 pub struct StatusRecord {

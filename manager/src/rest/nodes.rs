@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Asked, Paging, listed};
 use crate::auth::{Permit, View};
 use crate::error::{Error, Result};
-use crate::pages::nodes::{health, present_rows};
+use crate::pages::nodes::{health, present_rows, staleness};
 use crate::state::App;
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,11 +130,13 @@ pub(crate) async fn present(
     let mut conn = app.db.acquire().await?;
     must_exist(&mut conn, id).await?;
     let found = event_lists::find_present(&mut conn, id, wanted.query.as_deref()).await?;
+    let stale = staleness::of(&mut conn, id, &found, app.now()).await?;
     let items: Vec<Value> = found
         .iter()
         .map(|each| {
             json!({"query": each.query_name, "snapshot": each.snapshot, "complete": each.complete, "row_count": each.row_count,
-                "changed_at": each.changed_at, "rows": present_rows(&each.rows)})
+                "changed_at": each.changed_at, "stale": stale.get(&each.query_name).map(|stale| stale.as_str()),
+                "rows": present_rows(&each.rows)})
         })
         .collect();
     Ok(listed(&items, None))

@@ -12,6 +12,7 @@ mod configs;
 mod denials;
 mod identity;
 mod import_sql;
+mod many;
 mod moving;
 mod pages;
 mod rest;

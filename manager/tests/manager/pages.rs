@@ -263,3 +263,41 @@ async fn without_the_database_every_answer_says_so() {
     assert_eq!(browser.get("/healthz").await.status, StatusCode::OK);
     world.end().await;
 }
+
+#[tokio::test]
+async fn rows_that_nobody_asks_for_or_confirms_any_more_are_marked() {
+    let world = World::new().await;
+    sample::one_of_everything(&world).await;
+    let mut browser = world.browser_as("viewer").await;
+    let token = world.token("viewer").await;
+    let fetch = async |document: &str| {
+        let sql = format!(
+            "DELETE FROM node_configs; DELETE FROM config_documents;
+             INSERT INTO config_documents (hash, document, created_at) VALUES ('x', '{document}', now());
+             INSERT INTO node_configs (node_id, document_hash, fetched_at) VALUES ('{NODE}', 'x', now());
+             UPDATE present_rows SET changed_at = now() - interval '3 days'"
+        );
+        world.test_db.execute(&sql).await;
+    };
+    let page = format!("/nodes/{NODE}/present?query=pack/it/ports");
+    fetch("{}").await;
+    let said = browser.get(&page).await.body;
+    assert!(said.contains("not asked any more"), "{said}");
+    let rest = format!("/api/v1/nodes/{NODE}/present-rows?query=pack/it/ports");
+    let item = world.get_json(&rest, &token).await.json()["items"][0].clone();
+    assert_eq!(item["stale"], "not_asked");
+    let asked = r#"{"packs": {"it": {"queries": {"ports": {"query": "q", "interval": 60}}}}}"#;
+    fetch(asked).await;
+    let quiet = "UPDATE node_checkins SET results_at = now() - interval '1 day'";
+    world.test_db.execute(quiet).await;
+    let said = browser.get(&page).await.body;
+    assert!(said.contains("more than twice the interval"), "{said}");
+    // Its schedule runs, so that no change came says that nothing changed.
+    world
+        .test_db
+        .execute("UPDATE node_checkins SET results_at = now()")
+        .await;
+    let said = browser.get(&page).await.body;
+    assert!(!said.contains("id=\"stale\""), "{said}");
+    world.end().await;
+}

@@ -45,8 +45,9 @@ impl Parts {
             return Ok(());
         }
         let mut seen = HashSet::new();
+        let selector = self.selector();
         for node in nodes {
-            let selection = self.select(node);
+            let selection = selector.select(node);
             if seen.contains(&selection) {
                 continue;
             }

@@ -38,5 +38,5 @@ pub use parts::{
     ConfigOption, Decorator, DecoratorMoment, FilePath, Leftover, LeftoverKind, Pack, Parts, Query,
     Section,
 };
-pub use select::{Selection, VersionFamily};
+pub use select::{Selection, Selector, VersionFamily};
 pub use withhold::{Kept, SqlPlace, TablesOfSql};

@@ -229,7 +229,9 @@ proptest! {
         let text = turned(&serde_json::to_value(&shuffled).unwrap()).to_string();
         let shuffled = serde_json::from_str::<Parts>(&text).unwrap().sorted();
         prop_assert_eq!(serde_json::to_vec(&sorted).unwrap(), serde_json::to_vec(&shuffled).unwrap());
+        let selector = sorted.selector();
         for node in nodes() {
+            prop_assert_eq!(selector.select(&node), sorted.select(&node));
             let bytes = to_bytes(&sorted.assemble(&node));
             prop_assert_eq!(&bytes, &to_bytes(&shuffled.assemble(&node)));
             let parsed: Value = serde_json::from_slice(&bytes).unwrap();

@@ -1,8 +1,11 @@
 //! Which parts a node gets. Nodes with equal selections get equal documents, so a document is assembled once per selection.
 
+use std::collections::HashMap;
+
 use super::{FilePath, LeftoverKind, Parts};
 use crate::node::NodeFacts;
 use crate::osquery::OsqueryVersion;
+use crate::target::TargetText;
 
 /// A node's share of some [`Parts`]: a bit for each part, and what of its version matters. Means nothing for other parts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,18 +43,33 @@ impl VersionFamily {
     }
 }
 
-impl Parts {
+/// Selects for many nodes: what all nodes have in common is looked up once.
+#[derive(Debug)]
+pub struct Selector<'p> {
+    /// Each target once: of many packs few are different.
+    targets: Vec<&'p TargetText>,
+    /// Of each part the place of its target; none: it is disabled.
+    places: Vec<Option<usize>>,
+    depends_on_version: bool,
+}
+
+impl Selector<'_> {
     /// A node's share.
     #[must_use]
     pub fn select(&self, node: &NodeFacts) -> Selection {
-        let chosen = (self.packs.iter())
-            .map(|pack| pack.enabled && pack.target.matches(node))
-            .chain((self.queries.iter()).map(|query| query.enabled && query.target.matches(node)))
-            .chain((self.file_paths.iter()).map(|path| path.enabled && path.target.matches(node)))
-            .chain((self.decorators.iter()).map(|each| each.enabled && each.target.matches(node)))
-            .chain((self.options.iter()).map(|option| option.target.matches(node)))
-            .chain((self.sections.iter()).map(|each| each.enabled && each.target.matches(node)))
-            .chain((self.leftovers.iter()).map(|leftover| leftover.target.matches(node)));
+        let matches: Vec<bool> = (self.targets.iter())
+            .map(|target| target.matches(node))
+            .collect();
+        let chosen = self
+            .places
+            .iter()
+            .map(|place| place.is_some_and(|at| matches[at]));
+        Selection::new(chosen, self.depends_on_version, node)
+    }
+}
+
+impl Selection {
+    fn new(chosen: impl Iterator<Item = bool>, depends_on_version: bool, node: &NodeFacts) -> Self {
         let mut bits = Vec::new();
         for (index, chosen) in chosen.enumerate() {
             if index % 64 == 0 {
@@ -59,14 +77,61 @@ impl Parts {
             }
             bits[index / 64] |= u64::from(chosen) << (index % 64);
         }
-        Selection {
+        Self {
             bits,
-            family: if self.depends_on_version() {
+            family: if depends_on_version {
                 VersionFamily::of(&node.osquery_version)
             } else {
                 VersionFamily::FromFive
             },
         }
+    }
+}
+
+impl Parts {
+    /// A node's share.
+    #[must_use]
+    pub fn select(&self, node: &NodeFacts) -> Selection {
+        let chosen =
+            (self.targets()).map(|target| target.is_some_and(|target| target.matches(node)));
+        Selection::new(chosen, self.depends_on_version(), node)
+    }
+
+    /// For the shares of many nodes.
+    #[must_use]
+    pub fn selector(&self) -> Selector<'_> {
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut targets = Vec::new();
+        let mut place = |target| {
+            *known.entry(TargetText::as_str(target)).or_insert_with(|| {
+                targets.push(target);
+                targets.len() - 1
+            })
+        };
+        let places = self
+            .targets()
+            .map(|target| target.map(&mut place))
+            .collect();
+        Selector {
+            targets,
+            places,
+            depends_on_version: self.depends_on_version(),
+        }
+    }
+
+    /// The target of each part, in the order of the bits of a selection; none: it is disabled.
+    fn targets(&self) -> impl Iterator<Item = Option<&TargetText>> {
+        let enabled = |enabled: bool, target| enabled.then_some(target);
+        (self
+            .packs
+            .iter()
+            .map(move |pack| enabled(pack.enabled, &pack.target)))
+        .chain((self.queries.iter()).map(move |query| enabled(query.enabled, &query.target)))
+        .chain((self.file_paths.iter()).map(move |path| enabled(path.enabled, &path.target)))
+        .chain((self.decorators.iter()).map(move |each| enabled(each.enabled, &each.target)))
+        .chain((self.options.iter()).map(|option| Some(&option.target)))
+        .chain((self.sections.iter()).map(move |each| enabled(each.enabled, &each.target)))
+        .chain((self.leftovers.iter()).map(|leftover| Some(&leftover.target)))
     }
 
     /// Is there anything at all that is written differently for different versions?

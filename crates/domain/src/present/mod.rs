@@ -6,8 +6,10 @@
 
 mod apply;
 mod row_set;
+mod stale;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{Change, FullSet, Keeping, Knowledge, PresentRows, Reporter, Series, Standing};
 pub use row_set::{RowSet, RowSetError};
+pub use stale::{Stale, asked_in, confirmed_since, stale};

@@ -8,6 +8,7 @@ mod judge;
 mod share;
 
 pub use judge::{Kind, Limits, Present, Trouble, Verdict, Watched, judge};
+pub(crate) use share::Kinds;
 pub use share::{EVERYBODY, Inside, Move, changed_nodes, inside, position};
 
 use chrono::TimeDelta;

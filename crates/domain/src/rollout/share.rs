@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::ids::NodeId;
 use crate::node::NodeFacts;
-use crate::node_config::{Parts, Selection, to_bytes};
+use crate::node_config::{Parts, Selection, Selector, to_bytes};
 
 /// The threshold below which every position lies.
 pub const EVERYBODY: i64 = i64::MAX;
@@ -109,35 +109,52 @@ impl<'a> Move<'a> {
             becomes: facts,
         })
     }
-
-    /// Equal for moves from the same document to the same document.
-    pub(crate) fn kind(&self) -> Kind {
-        Kind {
-            parts: (
-                std::ptr::from_ref(self.before),
-                std::ptr::from_ref(self.after),
-            ),
-            selections: (
-                self.before.select(self.was),
-                self.after.select(self.becomes),
-            ),
-        }
-    }
 }
 
-/// See [`Move::kind`]. The addresses only tell parts apart that live as long as the moves.
+/// Tells apart moves from different documents, or to different ones.
+#[derive(Default)]
+pub(crate) struct Kinds<'a> {
+    /// By the address of the parts, which live as long as this does.
+    selectors: HashMap<*const Parts, Selector<'a>>,
+}
+
+/// See [`Kinds`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     parts: (*const Parts, *const Parts),
     selections: (Selection, Selection),
+    coming: Option<Selection>,
+}
+
+impl<'a> Kinds<'a> {
+    /// Equal for moves from the same document to the same document.
+    pub(crate) fn of(&mut self, each: &Move<'a>) -> Kind {
+        Kind {
+            parts: (
+                std::ptr::from_ref(each.before),
+                std::ptr::from_ref(each.after),
+            ),
+            selections: (
+                self.select(each.before, each.was),
+                self.select(each.after, each.becomes),
+            ),
+            coming: each.coming.map(|coming| self.select(coming, each.was)),
+        }
+    }
+
+    fn select(&mut self, parts: &'a Parts, node: &NodeFacts) -> Selection {
+        let selector = self.selectors.entry(std::ptr::from_ref(parts));
+        selector.or_insert_with(|| parts.selector()).select(node)
+    }
 }
 
 /// The nodes that would get another document.
 #[must_use]
 pub fn changed_nodes<'a>(moves: impl IntoIterator<Item = Move<'a>>) -> Vec<NodeId> {
+    let mut kinds = Kinds::default();
     let mut known: HashMap<Kind, bool> = HashMap::new();
     let changed = moves.into_iter().filter(|each| {
-        let kind = each.kind();
+        let kind = kinds.of(each);
         let (from, to) = kind.selections.clone();
         *known.entry(kind).or_insert_with(|| {
             to_bytes(&each.before.assemble_selection(&from))

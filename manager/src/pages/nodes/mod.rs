@@ -4,6 +4,7 @@
 mod explain;
 mod list;
 mod show;
+pub(crate) mod staleness;
 
 pub(crate) use explain::config;
 pub(crate) use list::{delete, disable, enable, list, rename, revoke_keys, tag, tag_many};

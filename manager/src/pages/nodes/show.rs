@@ -12,6 +12,7 @@ use ostiary_store::{Conn, live_queries as live_query_lists, node_lists, tags};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::staleness;
 use crate::auth::{Permit, View, Visitor};
 use crate::error::{Error, Result};
 use crate::pages::paging::{pager, request};
@@ -190,18 +191,20 @@ pub(crate) async fn present(
             .await?
             .pop()
     };
+    let stale = staleness::of(&mut conn, id, &queries, app.now()).await?;
+    let stale = |query: &str| stale.get(query).map(|stale| stale.as_str());
     drop(conn);
     let queries: Vec<_> = queries
         .iter()
         .map(|each| {
             json!({"name": each.query_name, "row_count": each.row_count, "changed_at": each.changed_at, "snapshot": each.snapshot,
-                "complete": each.complete})
+                "complete": each.complete, "stale": stale(&each.query_name)})
         })
         .collect();
     let chosen = chosen.map(|each| {
         let rows = present_rows(&each.rows);
         json!({"name": each.query_name, "snapshot": each.snapshot, "complete": each.complete, "changed_at": each.changed_at,
-            "row_count": each.row_count, "table": table(rows.iter().take(MAX_ROWS)), "cut": rows.len() > MAX_ROWS})
+            "stale": stale(&each.query_name), "row_count": each.row_count, "table": table(rows.iter().take(MAX_ROWS)), "cut": rows.len() > MAX_ROWS})
     });
     render(
         &app,
