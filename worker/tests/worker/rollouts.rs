@@ -254,7 +254,8 @@ async fn what_a_node_says_between_its_fetch_and_the_next_look_counts() {
     let first = inside_now(&stage).await;
     stage.clock.advance(TimeDelta::seconds(60));
     let message = "Error executing scheduled query q: no such table: x";
-    say(&stage, first[1], message, stage.now()).await;
+    let before = stage.now() - TimeDelta::seconds(1);
+    say(&stage, first[1], message, before).await;
     hear(&stage).await;
     take_up(&stage, &first).await;
     stage.clock.advance(TimeDelta::seconds(5));
