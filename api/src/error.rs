@@ -9,7 +9,9 @@
 //! | header `Expect` | 417 | `error` | `error` | `error` | `error` | `error` |
 //! | unknown path / wrong method | 404 / 405 | `error` | `error` | `error` | `error` | `error` |
 //! | no body, bad JSON, root not an object, no key to be read | 400 | `error` | `error` | `error` | `error` | `error` |
-//! | the same, but the key of the header is in force, or (`/log`) stands beside lines that are no JSON | 200 | – | `error` (400) | kept as unreadable, accepted | `error` (400) | kept as unreadable, accepted |
+//! | the same, but the key of the header is in force, or stands beside lines that are no JSON (`/log`) or behind the answers (`/distributed/write`) | 200 | – | `error` (400) | kept as unreadable, accepted | `error` (400) | kept as unreadable, accepted |
+//! | malformed at `/log` or `/distributed/write`, and the key of the header, or one that can be read in the body, is unknown or revoked | 401 | – | – | `node_invalid: true` alone | – | `node_invalid: true` alone |
+//! | a body that carries `data`, `log_type` or `queries` where nothing is taken | 400 | – | `error` | – | `error` | – |
 //! | body cut off, corrupt or truncated gzip | 400 | `error` | `error` | `error` | `error` | `error` |
 //! | unknown `Content-Encoding` | 415 | `error` | `error` | `error` | `error` | `error` |
 //! | body too slow | 408 | `error` | `error` | `error` | `error` | `error` |
@@ -28,6 +30,8 @@
 //! | too much at once | 503 | `error: busy` | ← | ← | ← | ← |
 //! | panic | 500 | `error` | `error` | `error` | `error` | `error` |
 //!
+//! What is too large is counted by node and stream: `/log` per type, and `/distributed/write`.
+//!
 //! The carve endpoints differ: osqueryd reads neither `error` nor `node_invalid` there. A start fails for want of `session_id`, a block
 //! only by a body that is no JSON, so its failures are said in words ([`in_words`]), those of unknown paths that look like one's, too.
 //!
@@ -38,6 +42,7 @@
 //! | ids, numbers or base64 that are none | 400 | `error` | words |
 //! | session unknown or another node's, carve given up, no such block, a block of another length, or with other bytes than before | 409 | – | words |
 //! | key empty, unknown or revoked | 401 | `node_invalid: true` alone, as everywhere | words (key of the header) |
+//! | key with which the carve began revoked; node disabled, waiting or refused; carves denied meanwhile | 401 / 403 | – | words, judged on every block |
 //! | a start or a block that comes again | 200 | a further session of the same carve | stored already |
 //! | Postgres down, hanging or slow | 503 | `error` | words |
 //!
