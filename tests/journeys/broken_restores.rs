@@ -97,7 +97,10 @@ async fn what_is_stopped_or_fails_leaves_no_keys_behind_and_lets_the_programs_in
     let users = world.scalar("SELECT count(*) FROM users").await;
     for (does, said) in [
         ("exit 3", "pg_restore cannot read the dump"),
-        ("REAL \"$@\" | head -c 20000; exit 1", "the restore has failed"),
+        (
+            "REAL \"$@\" | head -c 20000; exit 1",
+            "the restore has failed",
+        ),
         (INTERRUPTS, "it was stopped"),
     ] {
         programs.put("pg_restore", does);

@@ -9,5 +9,5 @@ mod knowledge;
 
 pub use all::{LookedAtAll, look_at_all};
 pub(crate) use check::{Looked, SqlKind, SqlUse, check_sql, check_sql_among, look, look_for_nodes};
-pub(crate) use knowledge::{Brought, odd_tables};
 pub use knowledge::SqlCheckers;
+pub(crate) use knowledge::{Brought, odd_tables};
