@@ -341,6 +341,29 @@ async fn a_key_is_given_to_a_node_that_is_here_only_by_its_hardware_or_two_facts
 }
 
 #[tokio::test]
+async fn a_switched_off_record_does_not_stand_before_its_live_twin() {
+    let twin = "UPDATE node SET node_info = '{\"hardware_serial\": \"SER-3\"}' WHERE id = 3; \
+        INSERT INTO node (id, node_key, enrolled_on, host_identifier, node_info, is_active) VALUES \
+        (6, '0b7f6f6e-5d0a-4c52-9a53-0c6f6b1f0a06', '2019-03-05 10:00:00', 'reborn-1', '{\"hardware_serial\": \"SER-3\"}', true)";
+    let (doorman, import) = doorman_with(twin).await;
+    let world = World::new().await;
+    let enrolled = "INSERT INTO nodes (id, host_identifier, hostname, enrolled_at, first_enrolled_at) VALUES \
+        ('00000000-0000-7000-8000-000000000003', 'here-1', 'here-1', now(), now()); \
+        INSERT INTO node_identifiers (node_id, kind, value) VALUES ('00000000-0000-7000-8000-000000000003', 'serial', 'ser-3')";
+    world.test_db.execute(enrolled).await;
+    let said = take_over(&world, &import).await.as_text();
+    assert!(said.contains("its key is left out"), "{said}");
+    let nodes = nodes(&world).await;
+    assert!(nodes.contains(&"here-1 t 1".to_owned()), "{nodes:?}");
+    assert!(
+        !nodes.iter().any(|node| node.starts_with("reborn-1")),
+        "{nodes:?}"
+    );
+    world.end().await;
+    doorman.drop().await;
+}
+
+#[tokio::test]
 async fn machines_that_share_their_hardware_become_nodes_of_their_own() {
     let world = World::new().await;
     let permit = Permit::<Admin>::for_command();

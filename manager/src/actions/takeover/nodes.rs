@@ -198,7 +198,9 @@ impl Deciding {
         };
         let place = coming.place.clone();
         let (id, conflict) = match decided {
-            Arrival::Known(_, Standing::InForce) if coming.disabled => {
+            Arrival::Known(id, Standing::InForce) if coming.disabled => {
+                // The node stays free for a live record of the same machine.
+                self.taken.remove(&id);
                 self.out.note(&place, "It is switched off there, and a node here with these identifiers is not: its key is left out.");
                 return;
             }
