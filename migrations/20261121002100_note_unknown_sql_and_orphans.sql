@@ -23,4 +23,4 @@ ALTER TABLE restores
 GRANT UPDATE (orphans_cleared_at) ON restores TO ostiary_worker;
 
 -- Live queries are forgotten with their answers after `[worker] keep_live_queries_days`.
-GRANT DELETE ON live_queries TO ostiary_worker;
+GRANT DELETE ON live_queries, live_query_tasks TO ostiary_worker;

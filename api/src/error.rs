@@ -11,7 +11,7 @@
 //! | no body, bad JSON, root not an object, no key to be read | 400 | `error` | `error` | `error` | `error` | `error` |
 //! | the same, but the key of the header is in force, or stands beside lines that are no JSON (`/log`) or behind the answers (`/distributed/write`) | 200 | – | `error` (400) | kept as unreadable, accepted | `error` (400) | kept as unreadable, accepted |
 //! | malformed at `/log` or `/distributed/write`, and the key of the header, or one that can be read in the body, is unknown or revoked | 401 | – | – | `node_invalid: true` alone | – | `node_invalid: true` alone |
-//! | a body that carries `data`, `log_type` or `queries` where nothing is taken | 400 | – | `error` | – | `error` | – |
+//! | a body that carries `data` or `log_type`, or `queries`, where none of it is taken | 400 | – | `error` | – | `error` | `error` (`data`, `log_type`) |
 //! | body cut off, corrupt or truncated gzip | 400 | `error` | `error` | `error` | `error` | `error` |
 //! | unknown `Content-Encoding` | 415 | `error` | `error` | `error` | `error` | `error` |
 //! | body too slow | 408 | `error` | `error` | `error` | `error` | `error` |

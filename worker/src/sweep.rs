@@ -236,10 +236,11 @@ async fn settle_node(app: &App, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Live queries forgotten in one turn: the answers of a fleet are large.
-const FORGET_AT_ONCE: i64 = 20;
+/// Answers to live queries forgotten in one statement, and statements in one turn: the answers of a fleet are many and large.
+const FORGET_AT_ONCE: i64 = 2_000;
+const FORGET_TIMES: usize = 50;
 
-/// Every few minutes, by one worker: partitions, and what is past its time.
+/// Every few minutes, by one worker: partitions, and what is past its time. What fails does not keep the rest from being done.
 pub(crate) async fn seldom(app: &App) -> Result<()> {
     let now = app.now();
     // Each by itself: making a partition needs a lock that others wait behind.
@@ -255,14 +256,32 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
     unreadable::delete_old(&mut conn, now).await?;
     upkeep::delete_unused_configs(&mut conn, now).await?;
-    let over = now - TimeDelta::days(app.settings.worker.keep_live_queries_days);
-    upkeep::delete_old_live_queries(&mut conn, over, FORGET_AT_ONCE).await?;
     drop(conn);
-    carves::delete_old(app).await?;
-    carves::delete_orphans(app).await?;
+    bear("live queries", forget_live_queries(app).await);
+    bear("roll-outs", rollouts::prune(app).await);
+    bear("certificates", certificates::note_ends(app).await);
+    // Releases the lead. What follows speaks to the storage, which may take long, and does no harm when two do it.
+    Db::commit(tx).await?;
+    bear("carves", carves::delete_old(app).await);
+    bear("orphans of carves", carves::delete_orphans(app).await);
     carves::clear_left_over(app).await;
-    rollouts::prune(app).await?;
-    certificates::note_ends(app).await?;
-    // Releases the lead.
-    Db::commit(tx).await
+    Ok(())
+}
+
+fn bear(what: &str, result: Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "upkeep of {what} failed; it is tried again");
+    }
+}
+
+async fn forget_live_queries(app: &App) -> Result<()> {
+    let days = app.settings.worker.keep_live_queries_days.clamp(1, 36_500);
+    let over = app.now() - TimeDelta::days(days);
+    let mut conn = app.db.acquire().await?;
+    for _ in 0..FORGET_TIMES {
+        if !upkeep::forget_live_query(&mut conn, over, FORGET_AT_ONCE).await? {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -41,6 +41,8 @@ pub(crate) async fn distributed_write(
     .await?;
     let write = match write {
         Ok(write) => write,
+        // A log: it belongs elsewhere, and is refused until it comes there.
+        Err(error @ RequestError::ForAnother(_)) => return Err(error.into()),
         Err(error) => return not_readable(&app, &head, &read, error).await,
     };
     drop(read);

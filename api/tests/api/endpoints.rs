@@ -601,7 +601,7 @@ async fn an_edited_pack_reaches_the_nodes_that_it_is_meant_for() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_only_asks_acknowledges_nothing() {
+async fn an_endpoint_acknowledges_nothing_that_is_meant_for_another() {
     let api = Api::start().await;
     let key = api.enroll("web-1").await;
     // What a node posts whose flags name the wrong path; success would make it delete what it sent.
@@ -616,6 +616,11 @@ async fn an_endpoint_that_only_asks_acknowledges_nothing() {
             json!({"log_type": "status", "data": []}),
         ),
         ("/distributed/read", json!({"queries": {}})),
+        (
+            "/distributed/write",
+            json!({"log_type": "result", "data": [{}]}),
+        ),
+        ("/distributed/write", json!({"log_type": "status"})),
     ] {
         let mut body = body;
         body["node_key"] = key.clone().into();

@@ -54,23 +54,39 @@ pub async fn expire_tasks(conn: &mut Conn, now: DateTime<Utc>) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// Forgets live queries with their answers that were over before `before`, at most `limit`. Gives how many.
+/// Forgets some of what live queries that were over before `before` have asked for: at most `tasks` answers of the oldest of them, and
+/// the query itself when none is left. Gives whether there was anything to forget; not one statement when there was not, for each that
+/// touches live queries tells all apis.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn delete_old_live_queries(
-    conn: &mut Conn,
-    before: DateTime<Utc>,
-    limit: i64,
-) -> Result<u64> {
-    let done = sqlx::query!(
-        "DELETE FROM live_queries WHERE id IN (SELECT id FROM live_queries WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
-        before,
-        limit
+pub async fn forget_live_query(conn: &mut Conn, before: DateTime<Utc>, tasks: i64) -> Result<bool> {
+    let oldest = sqlx::query_scalar!(
+        "SELECT id FROM live_queries WHERE expires_at < $1 ORDER BY expires_at LIMIT 1",
+        before
     )
-    .execute(conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    Ok(done.rows_affected())
+    let Some(id) = oldest else {
+        return Ok(false);
+    };
+    // Answers first, and in slices: a fleet's are many and large, and whoever merges nodes locks queries before their answers.
+    let forgotten = sqlx::query!(
+        r#"
+        DELETE FROM live_query_tasks WHERE live_query_id = $1 AND node_id IN (
+            SELECT node_id FROM live_query_tasks WHERE live_query_id = $1 ORDER BY node_id LIMIT $2)
+        "#,
+        id,
+        tasks
+    )
+    .execute(&mut *conn)
+    .await?;
+    if i64::try_from(forgotten.rows_affected()).is_ok_and(|count| count < tasks) {
+        sqlx::query!("DELETE FROM live_queries WHERE id = $1", id)
+            .execute(conn)
+            .await?;
+    }
+    Ok(true)
 }
 
 /// Deletes config documents that no node has any more. Gives how many.

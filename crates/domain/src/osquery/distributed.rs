@@ -149,9 +149,10 @@ impl<'a> DistributedWrite<'a> {
     /// Reads a sanitised body; `header_key` is the key of the `Authorization` header, used when the body has none.
     ///
     /// # Errors
-    /// When the body is not a JSON object or no node key is to be found. Odd entries never cost their neighbours.
+    /// When the body is not a JSON object, is a log, or no node key is to be found. Odd entries never cost their neighbours.
     pub fn parse(text: &'a str, header_key: Option<&str>) -> Result<Self, RequestError> {
         let members = object_members(text)?;
+        members.no_log()?;
         let mut results = Results::default();
         for (id, rows) in leaves(&members, "queries") {
             results.of(id).rows = ResultRows(rows.get().starts_with('[').then_some(rows));

@@ -74,10 +74,16 @@ impl<'a> Members<'a> {
     /// Refuses what an endpoint that only asks must not acknowledge: a node that posts its log or its results here would take any
     /// answer without `error` for "stored", and delete them.
     pub(crate) fn ask_only(&self) -> Result<(), RequestError> {
-        match ["data", "log_type", "queries"]
-            .into_iter()
-            .find(|name| self.get(name).is_some())
-        {
+        self.without(&["data", "log_type", "queries"])
+    }
+
+    /// The same where answers to live queries are taken, and a log is not.
+    pub(crate) fn no_log(&self) -> Result<(), RequestError> {
+        self.without(&["data", "log_type"])
+    }
+
+    fn without(&self, foreign: &[&'static str]) -> Result<(), RequestError> {
+        match foreign.iter().find(|name| self.get(name).is_some()) {
             Some(name) => Err(RequestError::ForAnother(name)),
             None => Ok(()),
         }
