@@ -15,7 +15,7 @@ mod strip;
 mod tests;
 mod write;
 
-pub use fleet::parse_yaml;
+pub use fleet::{YamlFile, parse_yaml, parse_yaml_files};
 pub use import::{
     DEFAULT_INTERVAL, ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, ImportedTag,
     MAX_INTERVAL, PackFileError, Problem, parse,

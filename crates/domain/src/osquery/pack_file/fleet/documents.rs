@@ -1,73 +1,20 @@
 //! What documents there are, and what of Fleet's each is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use super::super::fields::Entry;
-use super::super::import::whole_config;
 use super::super::{
     ImportedFile, ImportedPack, ImportedQuery, ImportedTag, PackFileError, Problem,
 };
+use super::mentions::{Mentions, OF_OSQUERY, is_part, paths_of, team_of};
 use super::packs::{PackOfFleet, member_of};
 use super::targets::Labels;
 use crate::target::Target;
 
 /// Where Fleet's policies go.
 const POLICIES: &str = "Fleet policies";
-
-/// Reads the text of a YAML file of Fleet's. `file_name` tells what a bare list is of.
-///
-/// # Errors
-/// It is no YAML, too large or too deep, or holds nothing that could be meant.
-pub fn parse_yaml(text: &str, file_name: &str) -> Result<ImportedFile, PackFileError> {
-    let mut reading = Reading::default();
-    for (index, document) in documents(text)?.into_iter().enumerate() {
-        let path = format!("document {}", index + 1);
-        match document {
-            Value::Null => {}
-            Value::Array(items) => reading.bare_list(&path, items, file_name),
-            Value::Object(fields) => reading.document(&path, fields),
-            _ => return Err(PackFileError::NotAnObject),
-        }
-    }
-    reading.finish()
-}
-
-fn documents(text: &str) -> Result<Vec<Value>, PackFileError> {
-    let budget = serde_saphyr::budget! {
-        max_depth: 32,
-        max_nodes: 100_000,
-        max_events: 400_000,
-        max_documents: 2_000,
-        max_aliases: 1_000,
-        max_anchors: 1_000,
-        max_total_scalar_bytes: 8 * 1024 * 1024,
-    };
-    let options = serde_saphyr::options! {
-        budget: budget,
-        with_snippet: false,
-    };
-    serde_saphyr::from_multiple_with_options(text.trim_start_matches('\u{FEFF}'), options).map_err(
-        |error| {
-            let line = error.location().map_or(1, |location| location.line());
-            let words = error.without_snippet().to_string();
-            let reason = words.lines().next().unwrap_or_default();
-            let reason = reason.trim_start_matches("error: ");
-            let reason = reason.split_once(": ").map_or(reason, |(position, rest)| {
-                if position.starts_with("line ") {
-                    rest
-                } else {
-                    reason
-                }
-            });
-            PackFileError::Syntax {
-                line: usize::try_from(line).unwrap_or(1),
-                reason: reason.to_owned(),
-            }
-        },
-    )
-}
 
 /// What was read so far.
 #[derive(Default)]
@@ -79,6 +26,9 @@ pub(super) struct Reading {
     pub(super) policies: Vec<ImportedQuery>,
     pub(super) problems: Vec<Problem>,
     pub(super) labels: Labels,
+    pub(super) mentions: Mentions,
+    /// Whom what is being read is for, if another file says so.
+    pub(super) whom: Option<Target>,
 }
 
 /// A query, and whether Fleet runs it by itself.
@@ -105,6 +55,75 @@ impl Reading {
             path: path.to_owned(),
             fields,
             problems,
+        }
+    }
+
+    /// Reads the documents of one file, of several or the only one.
+    pub(super) fn documents(&mut self, name: &str, documents: Vec<Value>, is_one_of_several: bool) {
+        let place = if is_one_of_several {
+            format!("{name}, ")
+        } else {
+            String::new()
+        };
+        let of_parts = if documents.iter().any(is_part) {
+            self.whom_of_parts(name)
+        } else {
+            None
+        };
+        for (index, document) in documents.into_iter().enumerate() {
+            let path = format!("{place}document {}", index + 1);
+            self.whom = of_parts.clone().filter(|_| is_part(&document));
+            let before = self.before();
+            match document {
+                Value::Array(items) => {
+                    self.bare_list(&path, items, name);
+                    if let Some(whom) = self.whom.clone() {
+                        self.narrow(before, &whom);
+                    }
+                }
+                Value::Object(fields) => self.document(&path, fields),
+                _ => {}
+            }
+        }
+        self.whom = None;
+    }
+
+    /// Whom a file is for that others name by its path.
+    fn whom_of_parts(&mut self, name: &str) -> Option<Target> {
+        let (whom, what) = match self.mentions.whom(name) {
+            Ok(None | Some(Target::All)) => return None,
+            Ok(Some(Target::None)) => (
+                Target::None,
+                "for whom it is cannot be told from the file that names it; its queries reach no node: their target is none".to_owned(),
+            ),
+            Ok(Some(whom)) => {
+                let what = format!("it is for {}, as the files say that name it", whom.to_text());
+                (whom, what)
+            }
+            Err(()) => (
+                Target::None,
+                "files of several folders are called so, and which one is meant is not known; its queries reach no node: their target is none".to_owned(),
+            ),
+        };
+        self.problem(name, what);
+        Some(whom)
+    }
+
+    fn before(&self) -> [usize; 3] {
+        [self.queries.len(), self.policies.len(), self.packs.len()]
+    }
+
+    /// Narrows what was read since then.
+    fn narrow(&mut self, [queries, policies, packs]: [usize; 3], whom: &Target) {
+        let queries = self.queries[queries..].iter_mut();
+        let queries = queries.map(|scheduled| &mut scheduled.query.target);
+        let policies = self.policies[policies..].iter_mut();
+        let policies = policies.map(|policy| &mut policy.target);
+        let packs = self.packs[packs..].iter_mut();
+        let packs = packs.map(|known| &mut known.pack.target);
+        for target in queries.chain(policies).chain(packs) {
+            let own = Target::parse(target).unwrap_or(Target::None);
+            *target = whom.clone().and(own).to_text();
         }
     }
 
@@ -182,32 +201,20 @@ impl Reading {
     }
 
     fn gitops(&mut self, path: &str, mut fields: Map<String, Value>) {
-        let known = [
-            "name",
-            "queries",
-            "reports",
-            "policies",
-            "labels",
-            "agent_options",
-            "packs",
-        ];
         // A file with agent options alone begins with what is under that key.
         if fields.get("config").is_some_and(Value::is_object)
-            && !fields.keys().any(|key| known.contains(&key.as_str()))
+            && !fields.contains_key("name")
+            && !fields.keys().any(|key| OF_OSQUERY.contains(&key.as_str()))
         {
             self.agent_options(path, Some(Value::Object(fields)));
             return;
         }
-        let is_team = fields.contains_key("team_settings") || fields.contains_key("settings");
-        let team = fields
-            .remove("name")
-            .and_then(|name| name.as_str().map(ToOwned::to_owned));
-        let team_target = team.as_deref().filter(|_| is_team).map(|name| {
-            let only_name = Map::from_iter([("name".to_owned(), Value::from(name))]);
-            self.team(path, &only_name);
-            self.labels.tag(name)
-        });
-        let before = (self.queries.len(), self.policies.len());
+        let team = team_of(&fields);
+        fields.remove("name");
+        if let Some(name) = team {
+            self.whom = Some(self.team_of_file(path, &name));
+        }
+        let before = self.before();
         for (key, value) in fields {
             let path = format!("{path}, {key}");
             match (key.as_str(), value) {
@@ -216,20 +223,26 @@ impl Reading {
                 ("policies", Value::Array(items)) => self.items("policy", &path, items),
                 ("labels", Value::Array(items)) => self.items("label", &path, items),
                 ("packs", Value::Array(items)) => self.items("pack", &path, items),
-                ("agent_options", options) if team_target.is_none() => self.agent_options(&path, Some(options)),
-                ("agent_options", _) => self.problem(&path, "agent_options of a team are left out; import them in a file of their own, with the team's tag as target"),
+                ("agent_options", options) => self.agent_options(&path, Some(options)),
                 _ => self.problem(&path, "this has no place here; it is left out"),
             }
         }
-        if let Some(team) = team_target {
-            let queries = self.queries[before.0..]
-                .iter_mut()
-                .map(|scheduled| &mut scheduled.query);
-            for query in queries.chain(&mut self.policies[before.1..]) {
-                let own = Target::parse(&query.target).unwrap_or(Target::None);
-                query.target = Target::Tag(team.clone()).and(own).to_text();
-            }
+        if let Some(whom) = self.whom.clone() {
+            self.narrow(before, &whom);
         }
+    }
+
+    fn team_of_file(&mut self, path: &str, name: &str) -> Target {
+        if name.is_empty() {
+            self.problem(
+                path,
+                "the file does not say its team's name; its queries reach no node: their target is none",
+            );
+            return Target::None;
+        }
+        let only_name = Map::from_iter([("name".to_owned(), Value::from(name))]);
+        self.team(path, &only_name);
+        Target::Tag(self.labels.tag(name))
     }
 
     fn items(&mut self, kind: &str, path: &str, items: Vec<Value>) {
@@ -237,21 +250,26 @@ impl Reading {
             let path = format!("{path}[{index}]");
             match item {
                 Value::Object(spec) => {
-                    if let Some(file) = spec
-                        .get("path")
-                        .or_else(|| spec.get("paths"))
-                        .and_then(Value::as_str)
-                    {
-                        self.problem(
-                            &path,
-                            format!("this lies in another file, {file:?}; import that file too"),
-                        );
-                    } else {
+                    let paths: Vec<String> =
+                        paths_of(&spec).into_iter().map(ToOwned::to_owned).collect();
+                    if paths.is_empty() {
                         self.spec(kind, &path, spec);
+                    }
+                    for file in paths {
+                        self.elsewhere(&path, &file);
                     }
                 }
                 _ => self.problem(&path, "this has to be an object; it is left out"),
             }
+        }
+    }
+
+    pub(super) fn elsewhere(&mut self, path: &str, file: &str) {
+        if !self.mentions.has(file) {
+            self.problem(
+                path,
+                format!("this lies in another file, {file:?}; import both at once, so that it reaches whom it is for"),
+            );
         }
     }
 
@@ -269,54 +287,15 @@ impl Reading {
         self.items(kind, path, items);
     }
 
-    fn agent_options(&mut self, path: &str, options: Option<Value>) {
-        let mut options = match options {
-            None | Some(Value::Null) => return,
-            Some(Value::Object(options)) => options,
-            Some(_) => {
-                return self.problem(
-                    path,
-                    "agent_options have to be an object; they are left out",
-                );
-            }
-        };
-        if let Some(file) = options.get("path").and_then(Value::as_str) {
-            return self.problem(
-                path,
-                format!("these lie in another file, {file:?}; import that file too"),
-            );
-        }
-        if let Some(Value::Object(config)) = options.remove("config") {
-            let mut found = ImportedFile::default();
-            whole_config(&mut found, Self::entry(&mut self.problems, "", config));
-            let file = &mut self.file;
-            file.packs.append(&mut found.packs);
-            file.schedule.append(&mut found.schedule);
-            file.file_paths.append(&mut found.file_paths);
-            file.options.append(&mut found.options);
-            file.decorators.append(&mut found.decorators);
-            file.extra.append(&mut found.extra);
-        }
-        for (key, value) in options {
-            let is_empty = match &value {
-                Value::Null => true,
-                Value::Object(members) => members.is_empty(),
-                _ => false,
-            };
-            if !is_empty {
-                self.problem(
-                    &format!("{path}, {key}"),
-                    "this is no part of a config that osqueryd takes; it is left out",
-                );
-            }
-        }
-    }
-
-    fn finish(mut self) -> Result<ImportedFile, PackFileError> {
+    /// What all files hold together.
+    ///
+    /// # Errors
+    /// Nothing.
+    pub(super) fn finish(mut self) -> Result<ImportedFile, PackFileError> {
         let by_name: BTreeMap<String, ImportedQuery> = (self.queries.iter())
             .map(|scheduled| (scheduled.query.name.clone(), scheduled.query.clone()))
             .collect();
-        let mut named = Vec::new();
+        let mut named = BTreeSet::new();
         for PackOfFleet { mut pack, members } in self.packs {
             for member in members {
                 let Some(known) = by_name.get(&member.query) else {
@@ -329,7 +308,7 @@ impl Reading {
                     });
                     continue;
                 };
-                named.push(member.query);
+                named.insert(member.query);
                 let entry = Self::entry(&mut self.problems, &member.path, member.fields);
                 pack.queries.push(member_of(known, entry));
             }

@@ -5,11 +5,14 @@
 //! What osquery can be asked becomes queries; what Fleet alone does is named as odd and left out. Secrets in these files are never
 //! kept. A document is bounded in depth and size, aliases included.
 
+mod agent_options;
 mod documents;
+mod files;
+mod mentions;
 mod packs;
 mod queries;
 mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use documents::parse_yaml;
+pub use files::{YamlFile, parse_yaml, parse_yaml_files};

@@ -160,7 +160,7 @@ impl Labels {
                 None if known.is_none() => say(
                     name,
                     format!(
-                        "it is not described in this file; nodes that carry the tag {tag} are meant"
+                        "it is not described in these files; nodes that carry the tag {tag} are meant"
                     ),
                 ),
                 None => {}

@@ -1,7 +1,7 @@
 //! Fleet's files as a whole.
 
 use super::super::{ImportedFile, ImportedQuery, PackFileError};
-use super::parse_yaml;
+use super::{YamlFile, parse_yaml, parse_yaml_files};
 
 const FLEETCTL: &str = include_str!("../../../../../../tests/fixtures/moving/fleetctl.yml");
 const GITOPS: &str = include_str!("../../../../../../tests/fixtures/moving/gitops.yml");
@@ -272,7 +272,7 @@ fn a_query_reaches_whom_fleet_asks_and_never_more() {
         (
             "labels_include_any: [🚀],",
             "tag-",
-            "label 🚀: it is not described in this file; nodes that carry the tag tag-",
+            "label 🚀: it is not described in these files; nodes that carry the tag tag-",
         ),
         (
             "labels_include_any: [a, 7],",
@@ -364,4 +364,110 @@ fn numbers_that_osquery_would_not_take_are_said() {
         );
         assert!(said(&file, words), "{keys} {of_pack}: {:?}", file.problems);
     }
+}
+
+fn together(files: &[(&str, &str)]) -> ImportedFile {
+    let files: Vec<YamlFile<'_>> = files
+        .iter()
+        .map(|(name, text)| YamlFile { name, text })
+        .collect();
+    parse_yaml_files(&files).unwrap()
+}
+
+/// Scheduled queries as `name: target`; an empty target is every node.
+fn whom(file: &ImportedFile) -> Vec<String> {
+    let queries = file.schedule.iter();
+    queries
+        .map(|query| format!("{}: {}", query.name, query.target))
+        .collect()
+}
+
+const QUERY_A: &str = "- name: a\n  query: SELECT 1\n  interval: 60\n";
+
+#[test]
+fn files_of_no_team_reach_only_those_who_belong_to_none() {
+    let text = "name: No team\nqueries:\n  - {name: a, query: SELECT 1, interval: 60}\npolicies:\n  - {name: b, query: SELECT 1}\nagent_options:\n  config:\n    options: {read_max: 5}\n";
+    let file = parse_yaml(text, "no-team.yml").unwrap();
+    assert_eq!(whom(&file), ["a: No-team", "b: No-team"]);
+    assert!(file.packs.is_empty() && file.options.is_empty(), "{file:?}");
+    assert!(
+        said(&file, "agent_options of a team are left out"),
+        "{:?}",
+        file.problems
+    );
+    let nameless = format!("team_settings:\nqueries:\n{QUERY_A}");
+    for text in [&nameless, &format!("name:\nqueries:\n{QUERY_A}")] {
+        let file = parse_yaml(text, "x.yml").unwrap();
+        assert_eq!(whom(&file), ["a: none"], "{text}");
+    }
+    let global = format!("org_settings: {{}}\nqueries:\n{QUERY_A}");
+    assert_eq!(whom(&parse_yaml(&global, "default.yml").unwrap()), ["a: "]);
+}
+
+#[test]
+fn a_list_that_a_team_names_by_its_path_is_for_that_team() {
+    let team = |name: &str, path: &str| format!("name: {name}\nqueries:\n  - {path}\n");
+    let lab = team("Lab", "path: ../lib/x.queries.yml");
+    let ops = team("Ops", "path: ../lib/x.queries.yml");
+    let all = "org_settings: {}\nqueries:\n  - path: ./lib/x.queries.yml\n";
+    let wild = team("Lab", "paths: ../lib/*.queries.yml");
+    let other = team("Ops", "path: ../lib/ops/x.queries.yml");
+    for (files, expected, words) in [
+        (vec![&lab as &str], "a: Lab", "it is for Lab"),
+        (vec![&wild], "a: Lab", "it is for Lab"),
+        (vec![&lab, &ops], "a: Lab or Ops", "it is for Lab or Ops"),
+        (vec![&lab, all], "a: ", ""),
+        (vec![&lab, &other], "a: none", "files of several folders"),
+        (vec!["name: Lab\nqueries: []\n"], "a: ", ""),
+        (vec!["- path: x.queries.yml\n"], "a: none", "cannot be told"),
+    ] {
+        let mut sent = vec![("x.queries.yml", QUERY_A)];
+        sent.extend(files.iter().map(|text| ("other.yml", *text)));
+        let file = together(&sent);
+        assert_eq!(whom(&file), [expected], "{files:?}");
+        assert!(said(&file, words), "{files:?}: {:?}", file.problems);
+        assert!(!said(&file, "another file"), "{:?}", file.problems);
+    }
+    let file = together(&[
+        ("lib/one/x.queries.yml", QUERY_A),
+        (
+            "lib/two/x.queries.yml",
+            "- {name: b, query: SELECT 2, interval: 60}",
+        ),
+        ("lab.yml", &lab),
+    ]);
+    assert_eq!(whom(&file), ["a: none", "b: none"]);
+}
+
+#[test]
+fn agent_options_that_a_team_names_by_their_path_become_nobodys() {
+    let options = ("agent.yml", "config:\n  options: {read_max: 5}\n");
+    let team = "name: Lab\nagent_options:\n  path: ../lib/agent.yml\n";
+    let file = together(&[options, ("lab.yml", team)]);
+    assert!(file.options.is_empty(), "{:?}", file.options);
+    let global = "org_settings: {}\nagent_options:\n  path: ./lib/agent.yml\n";
+    let file = together(&[options, ("lab.yml", team), ("default.yml", global)]);
+    assert_eq!(file.options["read_max"], 5);
+}
+
+#[test]
+fn packs_take_their_queries_from_other_files_of_the_import() {
+    let packs = "kind: pack\nspec: {name: p, targets: {labels: [All Hosts]}, queries: [{query: q, interval: 60}]}\n";
+    let queries = "kind: query\nspec: {name: q, query: SELECT 1, interval: 0}\n";
+    let decorator = |sql: &str| format!("config:\n  decorators:\n    load: [{sql}]\n");
+    let file = together(&[
+        ("packs.yml", packs),
+        ("queries.yml", queries),
+        ("one.yml", &decorator("SELECT 1")),
+        ("two.yml", &decorator("SELECT 2")),
+    ]);
+    assert_eq!(names(&file.packs[0].queries), ["q"]);
+    assert_eq!(file.problems, []);
+    assert_eq!(file.decorators["load"].as_array().unwrap().len(), 2);
+    let alone = parse_yaml(packs, "packs.yml").unwrap();
+    assert!(alone.packs[0].queries.is_empty() && said(&alone, "no query called"));
+    let files = [("good.yml", packs), ("bad.yml", "kind: [")];
+    let files = files.map(|(name, text)| YamlFile { name, text });
+    let errors = parse_yaml_files(&files).unwrap_err();
+    assert_eq!((errors.len(), errors[0].0), (1, 1));
 }
