@@ -33,10 +33,31 @@ pub(crate) async fn protect(folder: &Path, name: &str) -> std::io::Result<()> {
 /// Deletes files that are no finished objects, and into which nobody has written since `before`: what processes have left that were
 /// killed while they wrote. Gives how many.
 pub(crate) async fn clear_left_over(folder: &Path, before: SystemTime) -> std::io::Result<usize> {
+    clear(folder, is_unfinished, before).await
+}
+
+/// Deletes what attempts to write this object have left, if nobody has written into it since `before`.
+pub(crate) async fn clear_attempts(
+    folder: &Path,
+    object: &str,
+    before: SystemTime,
+) -> std::io::Result<usize> {
+    let is_attempt = |name: &str| {
+        let rest = name.strip_prefix(object);
+        rest.is_some_and(|rest| rest.starts_with('-')) && is_unfinished(name)
+    };
+    clear(folder, is_attempt, before).await
+}
+
+async fn clear(
+    folder: &Path,
+    is_meant: impl Fn(&str) -> bool,
+    before: SystemTime,
+) -> std::io::Result<usize> {
     let mut cleared = 0;
     let mut entries = tokio::fs::read_dir(folder).await?;
     while let Some(entry) = entries.next_entry().await? {
-        if !is_unfinished(&entry.file_name().to_string_lossy()) {
+        if !is_meant(&entry.file_name().to_string_lossy()) {
             continue;
         }
         // Whoever writes it may just have finished.

@@ -16,6 +16,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use crate::options::S3Options;
+use crate::storage::id_of;
 use crate::{Error, Result};
 
 /// One request, all of its attempts together, may take this long; then the caller tries again later.
@@ -29,8 +30,12 @@ pub(crate) struct Bucket {
     client: HttpClient,
     url: String,
     region: String,
+    /// As names begin with it; empty, or with a `/` at its end.
     prefix: String,
 }
+
+/// Pages of a thousand uploads that are read at most; the rest waits for the next time.
+const PAGES: usize = 20;
 
 impl Bucket {
     /// Prepares a client; nothing is asked yet.
@@ -42,7 +47,10 @@ impl Bucket {
             client,
             url: url_of(options),
             region: options.region.clone(),
-            prefix: options.prefix.trim_matches('/').to_owned(),
+            prefix: match Path::from(options.prefix.as_str()).as_ref() {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
+            },
         })
     }
 
@@ -51,7 +59,8 @@ impl Bucket {
         if self.prefix.is_empty() {
             self.store.clone()
         } else {
-            Arc::new(PrefixStore::new(self.store.clone(), self.prefix.as_str()))
+            let prefix = Path::from_iter(self.prefix.split_terminator('/'));
+            Arc::new(PrefixStore::new(self.store.clone(), prefix))
         }
     }
 
@@ -63,7 +72,10 @@ impl Bucket {
             if upload.initiated >= before || !self.is_ours(&upload.key) {
                 continue;
             }
-            let path = Path::from(upload.key.as_str());
+            // Its name as it is: nothing is to be escaped again.
+            let Ok(path) = Path::parse(&upload.key) else {
+                continue;
+            };
             match self.store.abort_multipart(&path, &upload.upload_id).await {
                 Ok(()) => aborted += 1,
                 Err(object_store::Error::NotFound { .. }) => {}
@@ -75,18 +87,28 @@ impl Bucket {
 
     /// Others may keep other things in the same bucket.
     fn is_ours(&self, key: &str) -> bool {
-        let name = match self.prefix.as_str() {
-            "" => Some(key),
-            prefix => key
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_prefix('/')),
-        };
-        name.is_some_and(|name| name.len() == 32 && name.bytes().all(|c| c.is_ascii_hexdigit()))
+        let name = key.strip_prefix(self.prefix.as_str());
+        name.and_then(id_of).is_some()
     }
 
-    /// `ListMultipartUploads`, which object_store cannot ask: the first thousand.
+    /// The uploads that are under way below the prefix.
     async fn list_uploads(&self) -> Result<Vec<Upload>> {
-        let url = format!("{}?uploads=&prefix={}", self.url, self.prefix);
+        let mut uploads = Vec::new();
+        let mut after = None;
+        for _ in 0..PAGES {
+            let mut page = self.list_page(after.as_ref()).await?;
+            uploads.append(&mut page.uploads);
+            after = page.next();
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(uploads)
+    }
+
+    /// A page of `ListMultipartUploads`, which object_store cannot ask.
+    async fn list_page(&self, after: Option<&Marker>) -> Result<Listed> {
+        let url = format!("{}?{}", self.url, question(&self.prefix, after));
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.uri_mut() = url
             .parse()
@@ -110,9 +132,7 @@ impl Bucket {
         if !status.is_success() {
             return Err(failed(format!("uploads cannot be listed: {status}").into()));
         }
-        let listed: Listed =
-            quick_xml::de::from_reader(&body[..]).map_err(|error| failed(error.into()))?;
-        Ok(listed.uploads)
+        quick_xml::de::from_reader(&body[..]).map_err(|error| failed(error.into()))
     }
 }
 
@@ -121,6 +141,52 @@ impl Bucket {
 struct Listed {
     #[serde(default, rename = "Upload")]
     uploads: Vec<Upload>,
+    #[serde(default, rename = "IsTruncated")]
+    is_truncated: bool,
+    #[serde(default, rename = "NextKeyMarker")]
+    next_key: String,
+    #[serde(default, rename = "NextUploadIdMarker")]
+    next_upload_id: String,
+}
+
+/// Where a page ends.
+#[derive(Debug, PartialEq, Eq)]
+struct Marker {
+    key: String,
+    upload_id: String,
+}
+
+impl Listed {
+    /// Where the next page begins, if there is one.
+    fn next(self) -> Option<Marker> {
+        (self.is_truncated && !self.next_key.is_empty()).then_some(Marker {
+            key: self.next_key,
+            upload_id: self.next_upload_id,
+        })
+    }
+}
+
+/// The query of a page's URL.
+fn question(prefix: &str, after: Option<&Marker>) -> String {
+    let mut question = format!("uploads=&prefix={}", escaped(prefix));
+    if let Some(Marker { key, upload_id }) = after {
+        question.push_str(&format!("&key-marker={}", escaped(key)));
+        // Without one it begins after all uploads of the key.
+        if !upload_id.is_empty() {
+            question.push_str(&format!("&upload-id-marker={}", escaped(upload_id)));
+        }
+    }
+    question
+}
+
+/// All but the unreserved characters of RFC 3986 in per cent, as the signature has it.
+fn escaped(text: &str) -> String {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    bytes.collect()
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,16 +284,37 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_uploads_follow_each_other() {
+        let said = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>
+            <NextKeyMarker>a b/k</NextKeyMarker><NextUploadIdMarker>t+o</NextUploadIdMarker>
+            </ListMultipartUploadsResult>";
+        let listed: Listed = quick_xml::de::from_str(said).unwrap();
+        let next = listed.next().unwrap();
+        assert_eq!(
+            question("a b/", Some(&next)),
+            "uploads=&prefix=a%20b%2F&key-marker=a%20b%2Fk&upload-id-marker=t%2Bo"
+        );
+        assert_eq!(question("", None), "uploads=&prefix=");
+        let last = said.replace("true", "false");
+        let listed: Listed = quick_xml::de::from_str(&last).unwrap();
+        assert_eq!(listed.next(), None);
+    }
+
+    #[test]
     fn only_uploads_of_ours_are_aborted() {
         let options = |prefix: &str| S3Options {
             bucket: "b".to_owned(),
             prefix: prefix.to_owned(),
             ..S3Options::default()
         };
-        let id = "0".repeat(32);
+        let id = "0198f3a2c4d57e6f8a9b0c1d2e3f4051";
+        let not_of_ours = id.replace("7e6f", "4e6f");
         for (prefix, key, ours) in [
             ("ostiary", format!("ostiary/{id}"), true),
-            ("", id.clone(), true),
+            ("/ostiary/", format!("ostiary/{id}"), true),
+            ("", id.to_owned(), true),
+            ("", not_of_ours.clone(), false),
+            ("ostiary", format!("ostiary/{not_of_ours}"), false),
             ("ostiary", format!("other/{id}"), false),
             ("ostiary", format!("ostiary2/{id}"), false),
             ("ostiary", "ostiary/backup.tar".to_owned(), false),

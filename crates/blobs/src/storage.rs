@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
 use sha2::{Digest as _, Sha256};
@@ -26,7 +27,7 @@ pub enum Error {
     /// The storage failed; the same may succeed later.
     #[error("the storage failed: {0}")]
     Storage(#[source] object_store::Error),
-    /// What was written reads otherwise; it is not there. The same may succeed later.
+    /// What was written reads otherwise, so it cannot be counted on. The same may succeed later.
     #[error("the storage has not kept what was written into it")]
     Damaged,
     /// The folder failed.
@@ -53,6 +54,9 @@ const PARTS_AT_ONCE: usize = 2;
 
 /// What nobody has gone on with for this long is left over; no write takes as long.
 const LEFT_OVER_AFTER: TimeDelta = TimeDelta::days(1);
+
+/// An attempt at the same object into whose file nothing came for this long is dead, by the clock that dates files.
+const DEAD_AFTER: Duration = Duration::from_secs(600);
 
 /// The storage. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -95,14 +99,19 @@ impl Blobs {
     }
 
     /// Begins an object. Nobody sees it before [`Writer::finish`]; one of the same id is replaced then. `attempt` is a fresh id: others
-    /// may be writing the same object, and do not disturb each other.
+    /// may be writing the same object, and do not disturb each other; what dead ones left in a folder is cleared away first, so that
+    /// attempts that die one after the other do not fill the disk.
     ///
     /// # Errors
     /// The storage failed.
     pub async fn write(&self, id: Uuid, attempt: Uuid) -> Result<Writer> {
         let name = name_of(id);
-        let written_as = match self.place {
-            Place::Folder(_) => format!("{name}-{}", name_of(attempt)),
+        let written_as = match &self.place {
+            Place::Folder(folder) => {
+                let before = SystemTime::now() - DEAD_AFTER;
+                folder::clear_attempts(folder, &name, before).await?;
+                format!("{name}-{}", name_of(attempt))
+            }
             // An upload to a bucket has an id of its own.
             #[cfg(feature = "s3")]
             Place::Bucket(_) => name.clone(),
@@ -133,12 +142,12 @@ impl Blobs {
         })
     }
 
-    /// The objects that were written before `before`, one after the other. What is not named as we name things is passed over.
+    /// The objects that were written before `before`, one after the other. What is not named as we name things is passed over: others
+    /// may keep their own in the same place.
     pub fn list_before(&self, before: DateTime<Utc>) -> BoxStream<'static, Result<Uuid>> {
         let found = self.store.list(None).map(move |found| {
             let found = found?;
-            let name = found.location.filename().unwrap_or_default();
-            let id = Uuid::try_parse(name).ok().filter(|id| name_of(*id) == name);
+            let id = id_of(found.location.as_ref());
             Ok(id.filter(|_| found.last_modified < before))
         });
         found
@@ -170,12 +179,15 @@ impl Blobs {
         }
     }
 
-    /// The SHA-256 of an object.
+    /// The SHA-256 of an object. It is read in pieces: a request to a bucket has only so much time.
     async fn hash_of(&self, path: &Path) -> Result<[u8; 32]> {
-        let mut bytes = self.store.get(path).await?.into_stream();
+        let size = self.store.head(path).await?.size;
         let mut hash = Sha256::new();
-        while let Some(chunk) = bytes.try_next().await? {
-            hash.update(&chunk);
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + PART as u64);
+            hash.update(&self.store.get_range(path, at..end).await?);
+            at = end;
         }
         Ok(hash.finalize().into())
     }
@@ -184,6 +196,12 @@ impl Blobs {
 /// An id in hexadecimal digits: the only kind of name there is.
 fn name_of(id: Uuid) -> String {
     id.simple().to_string()
+}
+
+/// The id in the whole name of an object of ours: ids that we give are UUIDs of version 7.
+pub(crate) fn id_of(name: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(name).ok()?;
+    (id.get_version_num() == 7 && name_of(id) == name).then_some(id)
 }
 
 /// An object that is read.
@@ -236,13 +254,16 @@ impl Writer {
     /// Ends the object: it is there from now on, and stays there through a loss of power. It is read once more before.
     ///
     /// # Errors
-    /// The storage failed, or what it gives back differs from what was written; the object is not there.
+    /// The storage failed, or what it gives back differs from what was written; in a folder the object is not there. In a bucket
+    /// it may be, since another attempt's has the same name: what a retry writes replaces it.
     pub async fn finish(self) -> Result<()> {
         self.upload.finish().await?;
         let blobs = &self.blobs;
         let path = Path::from(self.written_as.as_str());
         if blobs.hash_of(&path).await? != <[u8; 32]>::from(self.hash.finalize()) {
-            blobs.store.delete(&path).await?;
+            if matches!(blobs.place, Place::Folder(_)) {
+                blobs.store.delete(&path).await?;
+            }
             return Err(Error::Damaged);
         }
         match &blobs.place {

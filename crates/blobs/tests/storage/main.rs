@@ -63,6 +63,11 @@ async fn read(blobs: &Blobs, id: Uuid) -> Vec<u8> {
     bytes
 }
 
+/// The id of an object: of version 7, as ours are.
+fn id_of(n: u64) -> Uuid {
+    Uuid::from_u128(7 << 76 | 8 << 60 | u128::from(n))
+}
+
 /// An id that no other attempt has.
 fn attempt() -> Uuid {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -73,7 +78,7 @@ fn attempt() -> Uuid {
 async fn keeps_its_promises(blobs: &Blobs) {
     // Of one byte, of one part and a byte, of several parts.
     for (n, length) in [1_usize, (8 << 20) + 1, 21 << 20].into_iter().enumerate() {
-        let id = Uuid::from_u128(n as u128);
+        let id = id_of(n as u64);
         let content: Vec<u8> = (0..length).map(|at| (at / 7 + n) as u8).collect();
         let mut writer = blobs.write(id, attempt()).await.unwrap();
         for chunk in content.chunks(3_000_001) {
@@ -84,7 +89,7 @@ async fn keeps_its_promises(blobs: &Blobs) {
         writer.finish().await.unwrap();
         assert!(read(blobs, id).await == content, "{length} bytes");
     }
-    let id = Uuid::from_u128(0);
+    let id = id_of(0);
     let mut writer = blobs.write(id, attempt()).await.unwrap();
     writer.write(Bytes::from_static(b"again")).await.unwrap();
     writer.finish().await.unwrap();
@@ -105,16 +110,16 @@ async fn keeps_its_promises(blobs: &Blobs) {
     };
     let long_ago = chrono::DateTime::UNIX_EPOCH;
     assert!(listed(long_ago).await.is_empty());
-    let all: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
+    let all: Vec<Uuid> = (0..3).map(id_of).collect();
     assert_eq!(listed(chrono::DateTime::<chrono::Utc>::MAX_UTC).await, all);
     two_attempts_do_not_disturb_each_other(blobs, id).await;
     for n in 0..3 {
-        blobs.delete(Uuid::from_u128(n)).await.unwrap();
+        blobs.delete(id_of(n)).await.unwrap();
         assert!(matches!(
-            blobs.read(Uuid::from_u128(n)).await.err(),
+            blobs.read(id_of(n)).await.err(),
             Some(Error::NotFound)
         ));
-        blobs.delete(Uuid::from_u128(n)).await.unwrap();
+        blobs.delete(id_of(n)).await.unwrap();
     }
 }
 
@@ -141,8 +146,8 @@ async fn a_folder_keeps_objects_for_its_owner_only() {
     let path = folder.0.join("a/b");
     let blobs = Blobs::open(&in_folder(&path)).unwrap();
     keeps_its_promises(&blobs).await;
-    let id = Uuid::from_u128(0xabc);
-    let name = "00000000000000000000000000000abc";
+    let id = id_of(0xabc);
+    let name = "00000000000070008000000000000abc";
     let mut writer = blobs.write(id, attempt()).await.unwrap();
     writer.write(Bytes::from_static(b"x")).await.unwrap();
     writer.finish().await.unwrap();
@@ -153,7 +158,7 @@ async fn a_folder_keeps_objects_for_its_owner_only() {
     assert_eq!(left, [name], "an id, and nothing left over");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&path.join(name))), (0o700, 0o600));
-    let unfinished = blobs.write(Uuid::from_u128(1), attempt()).await.unwrap();
+    let unfinished = blobs.write(id_of(1), attempt()).await.unwrap();
     unfinished.abort().await.unwrap();
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
 }
@@ -187,10 +192,61 @@ async fn what_was_never_finished_in_a_folder_is_cleared_away_when_it_is_old() {
 }
 
 #[tokio::test]
+async fn a_new_attempt_clears_away_what_dead_ones_at_the_same_object_have_left() {
+    let folder = Folder::new("dead");
+    let blobs = Blobs::open(&in_folder(&folder.0)).unwrap();
+    let (id, other) = (id_of(1).simple(), id_of(2).simple());
+    for (name, minutes) in [
+        (format!("{id}-{other}#1"), 11),
+        (format!("{id}-{id}"), 11),
+        (format!("{id}-{id}#1"), 9),
+        (format!("{other}-{id}#1"), 11),
+        (other.to_string(), 11),
+    ] {
+        let file = std::fs::File::create(folder.0.join(name)).unwrap();
+        let age = Duration::from_secs(minutes * 60);
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+    let writer = blobs.write(id_of(1), attempt()).await.unwrap();
+    writer.abort().await.unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(&folder.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    let expected = [
+        format!("{id}-{id}#1"),
+        other.to_string(),
+        format!("{other}-{id}#1"),
+    ];
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
+async fn only_what_is_named_as_ours_is_listed() {
+    let folder = Folder::new("named");
+    let blobs = Blobs::open(&in_folder(&folder.0)).unwrap();
+    let (id, of_others) = (id_of(1).simple(), Uuid::from_u128(4 << 76 | 8 << 60));
+    std::fs::create_dir(folder.0.join("nested")).unwrap();
+    for name in [
+        id.to_string(),
+        format!("nested/{}", id_of(2).simple()),
+        of_others.simple().to_string(),
+        id_of(3).hyphenated().to_string(),
+        "d41d8cd98f00b204e9800998ecf8427e".to_owned(),
+    ] {
+        std::fs::write(folder.0.join(name), "x").unwrap();
+    }
+    let listed = blobs.list_before(chrono::DateTime::<chrono::Utc>::MAX_UTC);
+    let listed: Vec<Uuid> = listed.try_collect().await.unwrap();
+    assert_eq!(listed, [id_of(1)]);
+}
+
+#[tokio::test]
 async fn what_reads_otherwise_than_it_was_written_does_not_become_an_object() {
     let folder = Folder::new("damaged");
     let blobs = Blobs::open(&in_folder(&folder.0)).unwrap();
-    let id = Uuid::from_u128(7);
+    let id = id_of(7);
     let mut writer = blobs.write(id, attempt()).await.unwrap();
     writer.write(Bytes::from(vec![7; 17 << 20])).await.unwrap();
     let written = || {
@@ -232,7 +288,7 @@ async fn uploads_that_were_abandoned_in_a_bucket_are_aborted() {
         SystemTime::now().into(),
     );
     for (blobs, n) in [(&ours, 1), (&ours, 2), (&others, 3)] {
-        let mut writer = blobs.write(Uuid::from_u128(n), attempt()).await.unwrap();
+        let mut writer = blobs.write(id_of(n), attempt()).await.unwrap();
         writer.write(Bytes::from(vec![7; 9 << 20])).await.unwrap();
         // As when the process is killed: nobody aborts.
         drop(writer);
@@ -257,9 +313,9 @@ async fn a_bucket_keeps_objects() {
     let mut elsewhere = options.clone();
     elsewhere.s3.bucket = "missing".to_owned();
     let blobs = Blobs::open(&elsewhere).unwrap();
-    let mut failed = blobs.write(Uuid::from_u128(5), attempt()).await.err();
+    let mut failed = blobs.write(id_of(5), attempt()).await.err();
     if failed.is_none() {
-        let mut writer = blobs.write(Uuid::from_u128(5), attempt()).await.unwrap();
+        let mut writer = blobs.write(id_of(5), attempt()).await.unwrap();
         writer.write(Bytes::from_static(b"x")).await.unwrap();
         failed = writer.finish().await.err();
     }
