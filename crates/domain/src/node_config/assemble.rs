@@ -59,10 +59,8 @@ impl Parts {
 pub(super) fn options(chosen: &Chosen<'_>) -> Map<String, Value> {
     let mut options = BTreeMap::new();
     for (kind, name) in &chosen.leftovers {
-        // A default would win over what a pack sets.
-        let of_pack = |pack: &&Pack| pack.options().any(|(own, _)| own == *name);
+        // Where a pack sets the option, the selection has no reset of it.
         if *kind == LeftoverKind::Option
-            && !chosen.packs.iter().any(of_pack)
             && let Some(default) = flags::find(name).and_then(flags::Flag::reset_value)
         {
             options.insert(*name, default);

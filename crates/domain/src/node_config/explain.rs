@@ -121,7 +121,8 @@ impl Parts {
             let is_sent = chosen
                 .leftovers
                 .contains(&(leftover.kind, leftover.name.as_str()));
-            let of_packs = chosen.packs.iter().flat_map(|pack| pack.options());
+            let packs = chosen.packs.iter().filter(|pack| pack.is_for(node));
+            let of_packs = packs.flat_map(|pack| pack.options());
             let overridden = leftover.kind == LeftoverKind::Option
                 && (chosen.options.iter().map(|option| option.name.as_str()))
                     .chain(of_packs.map(|(name, _)| name))

@@ -46,6 +46,7 @@ impl VersionFamily {
 /// Selects for many nodes: what all nodes have in common is looked up once.
 #[derive(Debug)]
 pub struct Selector<'p> {
+    parts: &'p Parts,
     /// Each target once: of many packs few are different.
     targets: Vec<&'p TargetText>,
     /// Of each part the place of its target; none: it is disabled.
@@ -64,7 +65,8 @@ impl Selector<'_> {
             .places
             .iter()
             .map(|place| place.is_some_and(|at| matches[at]));
-        Selection::new(chosen, self.depends_on_version, node)
+        let selection = Selection::new(chosen, self.depends_on_version, node);
+        self.parts.without_resets_of_packs(selection, node)
     }
 }
 
@@ -94,7 +96,31 @@ impl Parts {
     pub fn select(&self, node: &NodeFacts) -> Selection {
         let chosen =
             (self.targets()).map(|target| target.is_some_and(|target| target.matches(node)));
-        Selection::new(chosen, self.depends_on_version(), node)
+        let selection = Selection::new(chosen, self.depends_on_version(), node);
+        self.without_resets_of_packs(selection, node)
+    }
+
+    /// Takes the resets out of a selection that would win over what a chosen pack sets. A pack whose conditions do not take the node
+    /// in sets nothing.
+    fn without_resets_of_packs(&self, mut selection: Selection, node: &NodeFacts) -> Selection {
+        if self.leftovers.is_empty() {
+            return selection;
+        }
+        let first = self.targets().count() - self.leftovers.len();
+        for (index, leftover) in (first..).zip(&self.leftovers) {
+            if leftover.kind != LeftoverKind::Option || !selection.is_chosen(index) {
+                continue;
+            }
+            let is_set = self.packs.iter().enumerate().any(|(at, pack)| {
+                selection.is_chosen(at)
+                    && pack.options().any(|(name, _)| name == leftover.name)
+                    && pack.is_for(node)
+            });
+            if is_set {
+                selection.bits[index / 64] &= !(1 << (index % 64));
+            }
+        }
+        selection
     }
 
     /// For the shares of many nodes.
@@ -113,6 +139,7 @@ impl Parts {
             .map(|target| target.map(&mut place))
             .collect();
         Selector {
+            parts: self,
             targets,
             places,
             depends_on_version: self.depends_on_version(),

@@ -385,6 +385,34 @@ fn an_option_that_is_gone_is_reset_until_another_value_takes_its_place() {
 }
 
 #[test]
+fn an_option_is_reset_unless_a_pack_that_takes_the_node_in_sets_it() {
+    let mut of_pack = pack("p", "", Vec::new());
+    of_pack.platform = "windows".into();
+    let options = json!({"options": {"logger_tls_period": 60}});
+    of_pack.extra = options.as_object().unwrap().clone();
+    let parts = Parts {
+        packs: vec![of_pack],
+        leftovers: vec![leftover(LeftoverKind::Option, "logger_tls_period", "")],
+        ..Parts::default()
+    };
+    let on = |platform: &str| NodeFacts {
+        platform: platform.into(),
+        ..node(&[])
+    };
+    let (linux, windows) = (on("ubuntu"), on("windows"));
+    assert_eq!(parts.assemble(&linux)["options"]["logger_tls_period"], 4);
+    assert_eq!(parts.options_of(&linux)["logger_tls_period"], 4);
+    assert_eq!(
+        parts.assemble(&windows)["options"].get("logger_tls_period"),
+        None
+    );
+    assert_eq!(parts.options_of(&windows)["logger_tls_period"], 60);
+    for node in [&linux, &windows] {
+        assert_eq!(parts.selector().select(node), parts.select(node));
+    }
+}
+
+#[test]
 fn what_is_too_much_is_named() {
     let large = |name: &str, target: &str| {
         let mut query = query(name, target);
