@@ -3,12 +3,13 @@
 //! They lie in a folder that only we may enter, locked as long as we live. What a process left that was killed is removed by the next.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use ostiary_boot::seal;
+use rustix::fs::OFlags;
 
 /// How our folders are called, whatever follows.
 const NAME: &str = ".ostiary-backup-";
@@ -83,18 +84,29 @@ fn private(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("{} cannot be made", path.display()))
 }
 
-/// Removes folders whose process is gone. Those of others cannot be entered, and stay.
+/// Removes folders whose process is gone. Those of other users stay, whatever they put into them: root could enter.
 fn remove_left_over(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(NAME) {
             continue;
         }
         let path = entry.path();
-        let is_left = File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+        let is_ours = entry.metadata().is_ok_and(|entry| {
+            entry.is_dir() && entry.uid() == rustix::process::geteuid().as_raw()
+        });
+        let is_left = is_ours && open_lock(&path).is_ok_and(|lock| lock.try_lock().is_ok());
         if is_left && std::fs::remove_dir_all(&path).is_ok() {
             tracing::info!("{} was left by a backup that was killed", path.display());
         }
     }
+}
+
+/// Opens the lock of a folder that another process made, and never waits for it.
+fn open_lock(folder: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed())
+        .open(folder.join(LOCK))
 }
 
 #[cfg(test)]
@@ -102,6 +114,32 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_others_lay_beside_is_neither_waited_for_nor_followed() {
+        let parent = std::env::temp_dir().join(format!("ostiary-others-{}", std::process::id()));
+        let target = parent.join("target");
+        let [pipe, linked, link] =
+            ["pipe", "linked", "link"].map(|name| parent.join(format!("{NAME}{name}")));
+        for folder in [&pipe, &linked, &target] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(target.join(LOCK), "").unwrap();
+        let lock = pipe.join(LOCK);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &lock,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        std::os::unix::fs::symlink(target.join(LOCK), linked.join(LOCK)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        Scratch::default().create(&parent, "dump").unwrap();
+        assert!(target.join(LOCK).exists() && linked.exists() && link.exists());
+        std::fs::remove_dir_all(parent).unwrap();
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();
