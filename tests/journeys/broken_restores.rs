@@ -64,6 +64,12 @@ fn entries(folder: &Path) -> Vec<String> {
 /// As an operator presses Ctrl-C while the program runs.
 const INTERRUPTS: &str = "kill -INT $PPID; exec sleep 20";
 
+/// As Ctrl-C reaches psql, too, when all of the dump is in its pipe and nothing of it is committed.
+const LOSES_ALL: &str = "cat > /dev/null; kill -INT $PPID; sleep 1; exit 3";
+
+/// An object in the storage of carves that no database knows.
+const ORPHAN: &str = "018f0000-0000-7000-8000-000000000007";
+
 #[tokio::test]
 async fn what_is_stopped_or_fails_leaves_no_keys_behind_and_lets_the_programs_in_again() {
     let programs = Programs::new();
@@ -95,15 +101,18 @@ async fn what_is_stopped_or_fails_leaves_no_keys_behind_and_lets_the_programs_in
     );
     world.stop(Program::Manager).await;
     let users = world.scalar("SELECT count(*) FROM users").await;
-    for (does, said) in [
-        ("exit 3", "pg_restore cannot read the dump"),
+    for (program, does, said) in [
+        ("pg_restore", "exit 3", "pg_restore cannot read the dump"),
         (
+            "pg_restore",
             "REAL \"$@\" | head -c 20000; exit 1",
             "the restore has failed",
         ),
-        (INTERRUPTS, "it was stopped"),
+        ("pg_restore", INTERRUPTS, "it was stopped"),
+        ("psql", LOSES_ALL, "it was stopped"),
+        ("psql", "cat > /dev/null", "the dump was not committed"),
     ] {
-        programs.put("pg_restore", does);
+        programs.put(program, does);
         let failed = world.owner_command(&restore).await.unwrap_err();
         assert!(
             failed.contains(said) && failed.contains("is as it was before"),
@@ -111,17 +120,30 @@ async fn what_is_stopped_or_fails_leaves_no_keys_behind_and_lets_the_programs_in
         );
         assert_eq!(world.scalar(ADMITTED).await, 3, "{does}");
         assert_eq!(world.scalar("SELECT count(*) FROM users").await, users);
+        programs.put(program, "exec REAL \"$@\"");
     }
 
     // Committed, but not set right: a later migration fails. Nobody may work with it until a restore has ended well.
-    programs.put("pg_restore", "exec REAL \"$@\"");
     programs.put("psql", "REAL \"$@\" && REAL -d \"$(printf %s \"$*\" | sed 's/.*--dbname=//')\" -c 'ALTER TABLE restores RENAME TO gone'");
     let failed = world.owner_command(&restore).await.unwrap_err();
     assert!(failed.contains("are kept out until"), "{failed}");
     assert_eq!(world.scalar(ADMITTED).await, 0);
     programs.put("psql", "exec REAL \"$@\"");
+    let object = world.folder().join("blobs").join(ORPHAN.replace('-', ""));
+    std::fs::create_dir_all(object.parent().unwrap()).unwrap();
+    std::fs::write(&object, "of a later carve").unwrap();
     let restored = world.owner_command(&restore).await.unwrap();
     assert!(restored.contains("Restored."), "{restored}");
+    assert!(
+        restored.contains("they stay") && restored.contains(ORPHAN),
+        "{restored}"
+    );
+    let to_clear = "SELECT count(*) FROM restores WHERE orphans_cleared_at IS NULL";
+    assert_eq!(world.scalar(to_clear).await, 0, "nobody said so");
+    let cleared = ["restore", "--replace", "--clear-orphans", &backup];
+    let restored = world.owner_command(&cleared).await.unwrap();
+    assert!(restored.contains("the worker deletes them"), "{restored}");
+    assert_eq!(world.scalar(to_clear).await, 1);
     assert_eq!(world.scalar(ADMITTED).await, 3);
     let unknown = world
         .scalar(

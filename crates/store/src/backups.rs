@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{Conn, Result, rollouts};
 
-/// How long objects of carves are kept that a restored database does not know: a later backup may know them.
+/// How long objects of carves are kept that a restored database does not know, if they are to go: a later backup may know them.
 pub const ORPHANS_AFTER: TimeDelta = TimeDelta::days(7);
 
 /// The three roles of our processes.
@@ -325,7 +325,7 @@ pub async fn find_uncleared(
     .await?)
 }
 
-/// Notes that this was seen to, up to this restore.
+/// Notes that this was seen to, up to this restore: such objects were deleted, or are to stay.
 ///
 /// # Errors
 /// Postgres failed.

@@ -45,6 +45,9 @@ pub struct Restored {
 /// Makes a restored database fit to meet a fleet that has lived on: see [`backups::settle`]; and every node is asked to send
 /// everything again, since the differences that it has told meanwhile are gone. No node is asked to enroll.
 ///
+/// Unless `clear_orphans`, nothing is ever deleted from the storage of carves because this database does not know it: the storage may
+/// be that of another installation, of which this one is a copy.
+///
 /// # Errors
 /// Postgres failed.
 pub async fn settle_restore(
@@ -52,16 +55,20 @@ pub async fn settle_restore(
     permit: &Permit<Admin>,
     backup_made_at: DateTime<Utc>,
     file: &str,
+    clear_orphans: bool,
 ) -> Result<Restored> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let settled = backups::settle(&mut tx, now).await?;
     let schedule_epoch = bump_schedule_epoch(&mut tx, "", now).await?;
     backups::insert_restore(&mut tx, new_id(), now, backup_made_at, schedule_epoch).await?;
+    if !clear_orphans {
+        backups::note_cleared(&mut tx, now, now).await?;
+    }
     look_at_all(&app.sql_checkers, &mut tx, now).await?;
     let after = json!({
         "backup_made_at": backup_made_at, "schedule_epoch": schedule_epoch, "stale_sets": settled.stale_sets,
-        "live_queries_cancelled": settled.live_queries,
+        "live_queries_cancelled": settled.live_queries, "clear_orphans": clear_orphans,
     });
     let change = Change {
         action: "backups.restore",

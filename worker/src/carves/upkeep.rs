@@ -93,8 +93,8 @@ pub(crate) async fn delete_old(app: &App) -> Result<()> {
 /// Objects looked at in one statement.
 const LOOK_AT_ONCE: usize = 1000;
 
-/// Deletes objects that a restored database does not know: carves that came between the backup and the restore. Some days later
-/// only, since a later backup may be restored yet.
+/// Deletes objects that a restored database does not know, if whoever restored it said so: carves that came between the backup and the
+/// restore. Some days later only, since a later backup may be restored yet.
 pub(crate) async fn delete_orphans(app: &App) -> Result<()> {
     let mut conn = app.db.acquire().await?;
     let before = app.now() - backups::ORPHANS_AFTER;

@@ -216,10 +216,12 @@ impl Putting<'_> {
         drop(statements);
         let status = target.wait()?;
         let words = words.join().unwrap_or_default();
-        if !status.success() && !self.stop.is_cancelled() {
-            bail!("Postgres refuses the dump: {words}");
+        if status.success() {
+            return fed;
         }
-        fed
+        // However the feeding went: all of it may lie in a pipe, and Ctrl-C reaches psql, too.
+        ensure!(!self.stop.is_cancelled(), "it was stopped");
+        bail!("Postgres refuses the dump: {words}")
     }
 
     fn feed(

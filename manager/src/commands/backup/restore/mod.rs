@@ -55,6 +55,10 @@ pub(in crate::commands) struct Restore {
     /// cannot be opened.
     #[arg(long)]
     with_other_keys: bool,
+    /// Let the worker delete, a week later, what the storage of carves holds and the backup does not know. Only where nobody else uses
+    /// that storage: a machine on which a restore is practised must not delete what belongs to another.
+    #[arg(long)]
+    clear_orphans: bool,
     /// How long processes that are still connected are waited for, in seconds.
     #[arg(long, default_value_t = 10)]
     wait: u32,
@@ -175,6 +179,7 @@ struct Prepared {
     backup: Backup,
     programs: Programs,
     wait: u32,
+    clear_orphans: bool,
 }
 
 /// Restores, or says what would be done.
@@ -184,7 +189,7 @@ pub(super) async fn restore(
     scratch: &Arc<Scratch>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let dry_run = options.dry_run;
+    let (dry_run, clear_orphans) = (options.dry_run, options.clear_orphans);
     let prepared = tokio::select! {
         prepared = prepare(arguments, options, scratch) => prepared?,
         () = stop.cancelled() => super::leave(scratch),
@@ -205,20 +210,43 @@ pub(super) async fn restore(
     if settled.rollout {
         println!("A roll-out was under way: it is halted. Go on with it, or return.");
     }
-    match put_back::count_orphans(&app).await {
-        Ok(0) => {}
-        Ok(orphans) => println!(
-            "{orphans} carves in the storage are not in the backup; the worker deletes them in {} days.",
-            ORPHANS_AFTER.num_days()
-        ),
-        Err(error) => println!("The storage of carves cannot be looked at: {error:#}."),
-    }
-    app.db.close().await;
     println!(
         "What was revoked or disabled since the backup (users, tokens, enroll secrets, nodes) is in force again: look through it.\n\
          Start api, manager and worker."
     );
+    // Last, since a large storage takes its time; everything else is done.
+    tokio::select! {
+        () = tell_orphans(&app, clear_orphans) => {}
+        () = stop.cancelled() => println!("The storage of carves was not looked at to its end."),
+    }
+    app.db.close().await;
     Ok(())
+}
+
+/// Says which carves only the storage knows.
+async fn tell_orphans(app: &App, clear: bool) {
+    let orphans = match put_back::find_orphans(app).await {
+        Ok(orphans) => orphans,
+        Err(error) => return println!("The storage of carves cannot be looked at: {error:#}."),
+    };
+    if orphans.is_empty() {
+        return;
+    }
+    print!(
+        "{} carves in the storage are not in the backup; ",
+        orphans.len()
+    );
+    if clear {
+        println!(
+            "the worker deletes them in {} days.",
+            ORPHANS_AFTER.num_days()
+        );
+        return;
+    }
+    println!("without --clear-orphans they stay:");
+    for orphan in orphans {
+        println!("  {orphan}");
+    }
 }
 
 /// Looks at everything.
@@ -251,6 +279,7 @@ async fn prepare(
         backup,
         programs,
         wait: options.wait,
+        clear_orphans: options.clear_orphans,
     })
 }
 

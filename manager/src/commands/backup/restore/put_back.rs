@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use futures::StreamExt as _;
 use ostiary_store::{Db, backups};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{DATABASE, Prepared, archive, postgres};
 use crate::actions::backups::{Restored, settle_restore};
@@ -82,52 +83,64 @@ async fn work(prepared: Prepared, stop: CancellationToken) -> anyhow::Result<Res
     alone(&app.db, prepared.wait).await?;
     let manifest = &prepared.backup.manifest;
     let (made_at, name) = (manifest.made_at, prepared.backup.name.clone());
+    let clear_orphans = prepared.clear_orphans;
     tokio::task::spawn_blocking(move || load_dump(&prepared, &stop)).await??;
+    let mut conn = app.db.acquire().await?;
+    ensure!(
+        backups::is_unsettled(&mut conn).await?,
+        "the dump was not committed"
+    );
+    drop(conn);
     // From here on it is quicker and safer to go on than to go back: signals wait.
     app.db
         .migrate()
         .await
         .context("later migrations cannot be applied")?;
-    let restored = settle_restore(&app, &Permit::<Admin>::for_command(), made_at, &name).await?;
+    let permit = Permit::<Admin>::for_command();
+    let restored = settle_restore(&app, &permit, made_at, &name, clear_orphans).await?;
     let mut conn = app.db.acquire().await?;
     backups::mark_settled(&mut conn).await?;
-    backups::analyze(&mut conn).await?;
+    if let Err(error) = backups::analyze(&mut conn).await {
+        println!("Statistics cannot be gathered now, so queries are slow for a while: {error:#}.");
+    }
     Ok(restored)
 }
 
 /// How our processes find the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Left {
     /// They may connect.
     Open,
     /// What lies in it must not be worked with.
     Unsettled,
-    /// Postgres could not be asked.
-    Unknown,
+    /// This kept us from asking Postgres, or from letting them in.
+    Unknown(ostiary_store::Error),
 }
 
 impl Left {
-    fn sentence(self) -> &'static str {
+    fn sentence(&self) -> String {
         match self {
             Self::Open => {
-                "the database is as it was before; api, manager and worker may connect again"
+                "the database is as it was before; api, manager and worker may connect again".into()
             }
             Self::Unsettled => {
                 "the backup lies in the database but nodes were not asked yet to send everything again: api, manager and worker are \
                  kept out until `ostiary-manager restore --replace` has ended well"
+                    .into()
             }
-            Self::Unknown => {
-                "Postgres does not answer: api, manager and worker are kept out until you run the restore again, or as the owner: \
-                 GRANT CONNECT ON DATABASE … TO ostiary_api, ostiary_manager, ostiary_worker"
-            }
+            Self::Unknown(error) => format!(
+                "api, manager and worker cannot be let in ({error:#}): they are kept out until you run the restore again"
+            ),
         }
     }
 }
 
 async fn let_in_again(app: &App) -> Left {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    for _ in 0..TRIES {
+    let mut tries = 0;
+    loop {
         ticks.tick().await;
+        tries += 1;
         let left = async {
             let mut conn = app.db.acquire().await?;
             if backups::is_unsettled(&mut conn).await? {
@@ -138,10 +151,10 @@ async fn let_in_again(app: &App) -> Left {
         };
         match left.await {
             Ok(left) => return left,
+            Err(error) if tries == TRIES => return Left::Unknown(error),
             Err(error) => tracing::warn!(%error, "the processes cannot be let in yet"),
         }
     }
-    Left::Unknown
 }
 
 fn load_dump(prepared: &Prepared, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -165,17 +178,17 @@ fn load_dump(prepared: &Prepared, stop: &CancellationToken) -> anyhow::Result<()
     Ok(())
 }
 
-/// How many objects of carves the storage holds that the database does not know.
+/// The objects of carves which the storage holds and the database does not know.
 ///
 /// # Errors
 /// The storage cannot be listed, or Postgres failed.
-pub(super) async fn count_orphans(app: &App) -> anyhow::Result<usize> {
+pub(super) async fn find_orphans(app: &App) -> anyhow::Result<Vec<Uuid>> {
     let mut objects = app.blobs()?.list_before(app.now()).chunks(1000);
-    let mut orphans = 0;
+    let mut orphans = Vec::new();
     let mut conn = app.db.acquire().await?;
     while let Some(chunk) = objects.next().await {
         let ids = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
-        orphans += backups::orphans_among(&mut conn, &ids).await?.len();
+        orphans.extend(backups::orphans_among(&mut conn, &ids).await?);
     }
     Ok(orphans)
 }
