@@ -63,6 +63,8 @@ pub struct NodeProgress {
     pub node_id: Uuid,
     /// What people call it.
     pub name: String,
+    /// When it came into the fleet.
+    pub first_enrolled_at: DateTime<Utc>,
     /// The stage with which it came in.
     pub stage: i16,
     /// It was checking in then.
@@ -97,7 +99,7 @@ pub async fn list(conn: &mut Conn, rollout: Uuid) -> Result<Vec<NodeProgress>> {
     Ok(sqlx::query_as!(
         NodeProgress,
         r#"
-        SELECT r.node_id, coalesce(nullif(n.display_name, ''), nullif(n.hostname, ''), n.host_identifier) AS "name!",
+        SELECT r.node_id, coalesce(nullif(n.display_name, ''), nullif(n.hostname, ''), n.host_identifier) AS "name!", n.first_enrolled_at,
             r.stage, r.counted, r.added_at, r.fetched_at, c.document_hash AS "document_hash?", c.fetched_at AS "document_at?", n.config_hash, k.last_seen_at AS "last_seen_at?", k.results_at,
             ARRAY(SELECT d FROM json_array_elements_text(coalesce(n.vitals -> 'osquery_schedule' -> 'denylisted', '[]')) d
                 WHERE d <> ALL (r.denylisted_before)) AS "newly_denylisted!",

@@ -125,6 +125,7 @@ impl Look {
                 node: state.node,
                 stage: node.stage,
                 counted: node.counted,
+                is_new: node.first_enrolled_at > self.rollout.started_at,
                 fetched_at: state.fetched_at,
                 runs: state.runs,
                 last_seen_at: node.last_seen_at,

@@ -331,6 +331,29 @@ async fn who_comes_into_a_stage_that_is_under_way_is_watched() {
 }
 
 #[tokio::test]
+async fn what_a_node_logs_that_has_just_enrolled_does_not_halt_it() {
+    let (stage, _) = stage_with_rollout().await;
+    let open = "UPDATE rollouts SET threshold = 9223372036854775807, stage = 1";
+    stage.test.execute(open).await;
+    stage.clock.advance(TimeDelta::seconds(60));
+    let late = stage.node("late").await;
+    hear(&stage).await;
+    stage.app.keep_up().await.unwrap();
+    take_up(&stage, &[late]).await;
+    stage.clock.advance(TimeDelta::seconds(5));
+    let old = "Error executing scheduled query pack/it/old: no such table: x";
+    for _ in 0..10 {
+        say(&stage, late, old, stage.now()).await;
+    }
+    stage.clock.advance(TimeDelta::seconds(5));
+    stage.app.keep_up().await.unwrap();
+    let watched = format!("rollout_nodes WHERE node_id = '{late}' AND fetched_at IS NOT NULL");
+    assert_eq!(stage.count(&watched).await, 1);
+    assert_eq!(state(&stage).await, "running 1");
+    stage.test.drop().await;
+}
+
+#[tokio::test]
 async fn a_look_without_news_waits_for_nobody() {
     let (stage, _) = stage_with_rollout().await;
     let mut saving = stage.test.db.begin().await.unwrap();

@@ -84,10 +84,12 @@ impl Stage {
 
     pub(crate) async fn node(&self, name: &str) -> NodeId {
         let id = NodeId(new_id());
+        // By the stage's clock, which stands still, and before what begins now.
+        let enrolled = (self.now() - chrono::TimeDelta::seconds(1)).to_rfc3339();
         self.test
             .execute(&format!(
                 "INSERT INTO nodes (id, host_identifier, hostname, platform, instance_id, enrolled_at, first_enrolled_at)
-                 VALUES ('{id}', '{name}', '{name}', 'linux', 'i-1', now(), now());
+                 VALUES ('{id}', '{name}', '{name}', 'linux', 'i-1', now(), '{enrolled}');
                  INSERT INTO node_checkins (node_id, last_seen_at) VALUES ('{id}', now());"
             ))
             .await;

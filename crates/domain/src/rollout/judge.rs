@@ -39,6 +39,8 @@ pub struct Watched {
     pub stage: i16,
     /// It was checking in then, so it is waited for.
     pub counted: bool,
+    /// It has enrolled since the roll-out began: what it logs cannot be compared with what it logged before.
+    pub is_new: bool,
     /// When it first fetched the new config, as far as that is known.
     pub fetched_at: Option<DateTime<Utc>>,
     /// By its `config_hash` it runs the new config.
@@ -182,6 +184,10 @@ fn complaint_of(node: &Watched) -> Option<Trouble> {
             format!("it denylisted the query {query}{others}"),
         );
     }
+    // An old query that always fails is news on a node that has just come, and so are the errors of a first start.
+    if node.is_new {
+        return None;
+    }
     if let Some(message) = node.complaints.first() {
         return trouble(Kind::Complains, format!("it says: {message}"));
     }
@@ -259,6 +265,7 @@ mod tests {
             node: NodeId(Uuid::from_u128(id)),
             stage: 0,
             counted: true,
+            is_new: false,
             fetched_at: Some(at(10)),
             runs: true,
             last_seen_at: Some(at(now - 1)),
@@ -352,6 +359,19 @@ mod tests {
         // What a node did before it got the config says nothing about the config.
         denylists.fetched_at = None;
         assert_eq!(at_second(20, &[denylists]), Verdict::Wait);
+    }
+
+    #[test]
+    fn what_a_node_logs_that_came_after_the_beginning_is_not_heeded() {
+        let mut new = well(1, 20);
+        (new.is_new, new.errors_after) = (true, 40);
+        new.complaints = vec!["Error executing scheduled query old".into()];
+        assert_eq!(at_second(20, std::slice::from_ref(&new)), Verdict::Wait);
+        let mut silent = new.clone();
+        silent.results_at = None;
+        assert_eq!(kinds(at_second(150, &[silent])), [Kind::Offline]);
+        new.newly_denylisted = vec!["q".into()];
+        assert_eq!(kinds(at_second(20, &[new])), [Kind::Denylisted]);
     }
 
     #[test]
