@@ -59,6 +59,9 @@ pub enum Error {
         /// Seconds until the next may succeed.
         retry_after: i64,
     },
+    /// Too much of this is going on; says what, and when to try again.
+    #[error("{0}")]
+    Busy(String),
     /// Postgres.
     #[error(transparent)]
     Store(#[from] ostiary_store::Error),
@@ -98,6 +101,7 @@ impl Error {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(error) if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Session(tower_sessions::session::Error::Store(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -111,7 +115,9 @@ impl Error {
     /// What may be told to the person who asked.
     fn sentence(&self) -> Option<String> {
         match self {
-            Self::Forbidden(sentence) | Self::Refused(sentence) => Some(sentence.clone()),
+            Self::Forbidden(sentence) | Self::Refused(sentence) | Self::Busy(sentence) => {
+                Some(sentence.clone())
+            }
             Self::Invalid(errors) => errors.0.values().next().cloned(),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some("The database cannot be reached at the moment. Nothing was changed; try again in a minute.".to_owned())

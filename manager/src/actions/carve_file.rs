@@ -2,14 +2,19 @@
 //! nothing of the archive is believed here.
 
 use std::io::Read;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use futures::TryStreamExt as _;
 use ostiary_blobs::Blob;
 use ostiary_domain::carve::ArchiveFormat;
 use ostiary_store::carve_lists::CarveFile;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use crate::error::{Error, Result};
 
 /// Bytes that are handed on at once.
 const CHUNK: usize = 64 * 1024;
@@ -17,6 +22,28 @@ const CHUNK: usize = 64 * 1024;
 const AHEAD: usize = 4;
 /// Memory that a zstd frame may ask for, as a power of two: as when it was listed.
 const WINDOW_LOG: u32 = 27;
+
+/// How long whoever downloads may take nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Files that are read at once: each of them holds a thread.
+const AT_ONCE: usize = 8;
+
+static READERS: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// The right to read a file. It is given back when the file has been read, or nobody wants it any more.
+pub(super) struct Turn(SemaphorePermit<'static>);
+
+impl Turn {
+    /// # Errors
+    /// [`Error::Busy`] when too many files are being read.
+    pub(super) fn take() -> Result<Self> {
+        READERS.try_acquire().map(Self).map_err(|_| {
+            Error::Busy(format!(
+                "{AT_ONCE} files out of carves are being downloaded already. Try again when one of them is done."
+            ))
+        })
+    }
+}
 
 /// The bytes of a file as they come; an error ends them early.
 pub type FileBytes = mpsc::Receiver<std::io::Result<Bytes>>;
@@ -44,11 +71,12 @@ impl FilePlace {
     }
 
     /// Begins to read.
-    pub(super) fn read(self, archive: Blob) -> FileBytes {
+    pub(super) fn read(self, archive: Blob, turn: Turn) -> FileBytes {
         let (sender, bytes) = mpsc::channel(AHEAD);
         let archive = StreamReader::new(archive.bytes.map_err(std::io::Error::other));
         let archive = SyncIoBridge::new(archive);
         tokio::task::spawn_blocking(move || {
+            let _permit = turn.0;
             let copied = if self.is_packed {
                 unpacked(archive).and_then(|archive| self.copy(archive, &sender))
             } else {
@@ -57,7 +85,7 @@ impl FilePlace {
             if let Err(error) = copied {
                 tracing::warn!(%error, "a download ended early");
                 // It fails when nobody waits for it any more.
-                let _ = sender.blocking_send(Err(error));
+                let _ = sender.try_send(Err(error));
             }
         });
         bytes
@@ -80,7 +108,7 @@ impl FilePlace {
                 left -= read as u64;
                 let gone = if is_wanted {
                     let chunk = Bytes::copy_from_slice(&buffer[..read]);
-                    to.blocking_send(Ok(chunk)).is_err()
+                    !hand_on(to, chunk, PATIENCE)?
                 } else {
                     to.is_closed()
                 };
@@ -93,8 +121,48 @@ impl FilePlace {
     }
 }
 
+/// Is there still somebody who wants it? This waits on a thread of its own.
+fn hand_on(
+    to: &mpsc::Sender<std::io::Result<Bytes>>,
+    chunk: Bytes,
+    patience: Duration,
+) -> std::io::Result<bool> {
+    let sent = async { timeout(patience, to.send(Ok(chunk))).await };
+    match Handle::current().block_on(sent) {
+        Ok(sent) => Ok(sent.is_ok()),
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
 fn unpacked(archive: impl Read) -> std::io::Result<impl Read> {
     let mut decoder = zstd::stream::read::Decoder::new(archive)?;
     decoder.window_log_max(WINDOW_LOG)?;
     Ok(decoder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (sender, mut bytes) = mpsc::channel(1);
+        let sent = tokio::task::spawn_blocking(move || {
+            let patience = Duration::from_millis(20);
+            let first = hand_on(&sender, Bytes::from_static(b"a"), patience);
+            let second = hand_on(&sender, Bytes::from_static(b"b"), patience);
+            (first.unwrap(), second.unwrap_err().kind())
+        });
+        assert_eq!(sent.await.unwrap(), (true, std::io::ErrorKind::TimedOut));
+        assert_eq!(bytes.recv().await.unwrap().unwrap(), "a");
+        assert!(bytes.recv().await.is_none());
+    }
+
+    #[test]
+    fn no_more_files_are_read_at_once_than_there_are_turns() {
+        let turns: Vec<Turn> = (0..AT_ONCE).map(|_| Turn::take().unwrap()).collect();
+        assert!(matches!(Turn::take(), Err(Error::Busy(_))));
+        drop(turns);
+        assert!(Turn::take().is_ok());
+    }
 }

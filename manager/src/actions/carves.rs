@@ -10,7 +10,7 @@ use ostiary_store::{Conn, Db, node_records, table_denials};
 use serde_json::{Value, json};
 
 use super::audit::{Change, record};
-use super::carve_file::{FileBytes, FilePlace};
+use super::carve_file::{FileBytes, FilePlace, Turn};
 use super::live_queries::{self, LiveQueryDraft};
 use crate::auth::{Permit, RunLiveQuery, TakeFiles};
 use crate::error::{Error, FieldErrors, Result};
@@ -103,7 +103,8 @@ pub async fn take(
 /// One file of a carve with its bytes, audited alike.
 ///
 /// # Errors
-/// [`Error::NotFound`] when the carve is not stored (any more), or has no such file whose bytes can be taken by themselves.
+/// [`Error::NotFound`] when the carve is not stored (any more), or has no such file whose bytes can be taken by themselves;
+/// [`Error::Busy`] when too many are taken at once.
 pub async fn take_file(
     app: &App,
     permit: &Permit<TakeFiles>,
@@ -118,10 +119,11 @@ pub async fn take_file(
     drop(conn);
     let format = carve.format.as_deref().unwrap_or_default();
     let place = FilePlace::of(format, &file).ok_or(Error::NotFound)?;
+    let turn = Turn::take()?;
     let blob = open(app, id).await?;
     let taken = json!({"file": file.path, "bytes": file.size, "sha256_of_archive": carve.sha256});
     note(app, permit, &carve, "carves.download_file", taken).await?;
-    Ok((file, place.read(blob)))
+    Ok((file, place.read(blob, turn)))
 }
 
 async fn stored(conn: &mut Conn, id: CarveId) -> Result<CarveRecord> {

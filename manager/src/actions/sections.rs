@@ -116,7 +116,8 @@ impl Check {
         let mut wrong = Vec::new();
         for statement in found {
             let used = SqlUse::of_statement(statement, target);
-            let checked = check_sql_among(conn, app, &used, &statement.sql, Brought(brought));
+            let checked =
+                check_sql_among(conn, app, &used, &statement.sql, Brought::Values(brought));
             if let Err(problem) = checked.await {
                 wrong.push(format!("{}: {problem}", statement.place));
             }

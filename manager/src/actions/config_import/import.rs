@@ -1,9 +1,12 @@
 //! Importing files: shown first, then applied exactly as shown.
 
-use ostiary_domain::osquery::pack_file::{ImportedFile, PackFileError, parse, parse_yaml};
+use ostiary_domain::node_config::section::statements;
+use ostiary_domain::osquery::pack_file::{
+    ImportedFile, PackFileError, YamlFile, parse, parse_yaml_files,
+};
 use ostiary_store::Conn;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::compare::{Steps, compare};
@@ -22,6 +25,9 @@ use crate::state::App;
 /// Files of one import, and bytes of all of them.
 const MAX_FILES: usize = 200;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Pieces of SQL of one import: each of them is checked, while somebody waits.
+const MAX_STATEMENTS: usize = 5_000;
 
 const KIND: &str = "config";
 
@@ -53,7 +59,11 @@ pub struct ImportDraft {
 /// Files that were read.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Import {
+    /// What they hold; YAML files are read as one.
     files: Vec<(String, ImportedFile)>,
+    /// All that were sent.
+    #[serde(default)]
+    names: Vec<String>,
     /// Tag expression.
     pub target: String,
     /// Remove what this target has and the files do not.
@@ -87,15 +97,8 @@ impl Import {
         }
         let mut files = Vec::new();
         if size <= MAX_BYTES {
-            for file in &draft.files {
-                let own = stem(&file.name);
-                let pack_name = match (name.as_str(), own.as_str()) {
-                    ("", "") => "imported",
-                    ("", own) => own,
-                    (name, _) if draft.files.len() == 1 => name,
-                    (_, own) => own,
-                };
-                match read_file(file, pack_name) {
+            for (place, read) in read_files(&draft.files, &name) {
+                match read {
                     // Postgres keeps no such text.
                     Ok(read) if json!(read).to_string().contains("\\u0000") => {
                         check.wrong(
@@ -103,21 +106,34 @@ impl Import {
                             "It cannot be imported: a text in it has a NUL character.",
                         );
                     }
-                    Ok(read) => files.push((file.name.clone(), read)),
+                    Ok(read) => files.push((place, read)),
                     Err(error) => {
-                        let which = if file.name.is_empty() {
+                        let which = if place.is_empty() {
                             String::new()
                         } else {
-                            format!("{}: ", file.name)
+                            format!("{place}: ")
                         };
                         check.wrong("text", format!("{which}it cannot be imported: {error}."));
                     }
                 }
             }
         }
+        if files
+            .iter()
+            .map(|(_, file)| statements_of(file))
+            .sum::<usize>()
+            > MAX_STATEMENTS
+        {
+            check.wrong(
+                "text",
+                format!("These files hold more than {MAX_STATEMENTS} pieces of SQL. Import them in parts."),
+            );
+        }
         check.done()?;
+        let names = draft.files.iter().map(|file| file.name.clone());
         Ok(Self {
             files,
+            names: names.collect(),
             target,
             replace: draft.replace,
             switch_on: draft.switch_on,
@@ -136,12 +152,8 @@ impl Import {
     }
 
     fn names(&self) -> String {
-        let names: Vec<&str> = self
-            .files
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .filter(|name| !name.is_empty())
-            .collect();
+        let names = self.names.iter().map(String::as_str);
+        let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         names.join(", ")
     }
 
@@ -167,30 +179,80 @@ fn stem(name: &str) -> String {
         .to_owned()
 }
 
-/// osquery's files begin with a brace, once comments are gone; all else is taken for YAML.
-fn read_file(
-    file: &UploadedFile,
-    pack_name: &str,
-) -> std::result::Result<ImportedFile, PackFileError> {
-    let name = file.name.to_lowercase();
-    let is_yaml = if name.ends_with(".yml") || name.ends_with(".yaml") {
-        true
-    } else if name.ends_with(".conf") || name.ends_with(".json") {
-        false
-    } else {
-        let first = (file
-            .text
-            .trim_start_matches('\u{FEFF}')
-            .lines()
-            .map(str::trim))
-        .find(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("//"));
-        !first.is_some_and(|line| line.starts_with(['{', '[']))
-    };
-    if is_yaml {
-        parse_yaml(&file.text, &file.name)
-    } else {
-        parse(&file.text, pack_name)
+/// What is read, each with its place: that of a file, or of all YAML files as one, since they refer to each other.
+fn read_files(
+    sent: &[UploadedFile],
+    name: &str,
+) -> Vec<(String, std::result::Result<ImportedFile, PackFileError>)> {
+    let (yaml, osquery): (Vec<_>, Vec<_>) = sent.iter().partition(|file| is_yaml(file));
+    let of_osquery = osquery.into_iter().map(|file| {
+        let own = stem(&file.name);
+        let pack_name = match (name, own.as_str()) {
+            ("", "") => "imported",
+            ("", own) => own,
+            (name, _) if sent.len() == 1 => name,
+            (_, own) => own,
+        };
+        (file.name.clone(), parse(&file.text, pack_name))
+    });
+    let mut read: Vec<_> = of_osquery.collect();
+    let documents: Vec<YamlFile<'_>> = (yaml.iter())
+        .map(|file| YamlFile {
+            name: &file.name,
+            text: &file.text,
+        })
+        .collect();
+    match (parse_yaml_files(&documents), yaml.as_slice()) {
+        (_, []) => {}
+        (Ok(file), [only]) => read.push((only.name.clone(), Ok(file))),
+        (Ok(file), _) => read.push(("YAML".to_owned(), Ok(file))),
+        (Err(errors), yaml) => {
+            let errors = errors.into_iter();
+            read.extend(errors.map(|(index, error)| (yaml[index].name.clone(), Err(error))));
+        }
     }
+    read
+}
+
+/// osquery's files begin with a brace, once comments are gone; all else is taken for YAML.
+fn is_yaml(file: &UploadedFile) -> bool {
+    let name = file.name.to_lowercase();
+    if name.ends_with(".yml") || name.ends_with(".yaml") {
+        return true;
+    }
+    if name.ends_with(".conf") || name.ends_with(".json") {
+        return false;
+    }
+    let first = (file
+        .text
+        .trim_start_matches('\u{FEFF}')
+        .lines()
+        .map(str::trim))
+    .find(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("//"));
+    !first.is_some_and(|line| line.starts_with(['{', '[']))
+}
+
+/// How many pieces of SQL a file has.
+fn statements_of(file: &ImportedFile) -> usize {
+    let free = |extra: &Map<String, Value>| -> usize {
+        let each = extra
+            .iter()
+            .map(|(key, value)| statements(key, value).len());
+        each.sum()
+    };
+    let packs = file
+        .packs
+        .iter()
+        .map(|pack| pack.queries.len() + pack.discovery.len() + free(&pack.extra));
+    let paths = file.file_paths.iter().map(|path| path.queries.len());
+    let decorators = file.decorators.values().map(|value| match value {
+        Value::Object(by_seconds) => by_seconds
+            .values()
+            .map(|value| value.as_array().map_or(1, Vec::len))
+            .sum(),
+        value => value.as_array().map_or(1, Vec::len),
+    });
+    file.schedule.len() + free(&file.extra) + packs.chain(paths).chain(decorators).sum::<usize>()
 }
 
 /// What an import would do, without doing it.

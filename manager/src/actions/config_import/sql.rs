@@ -1,16 +1,22 @@
 //! All SQL of an import passes the check that every SQL passes. What does not pass comes in switched off, so that it can be mended here
 //! and reaches no node meanwhile.
 
+use std::sync::Arc;
+
 use ostiary_domain::node_config::section::statements;
 use ostiary_domain::node_config::section_check::{check_key, check_value};
 use ostiary_domain::table_denial::AUTO_TABLES;
+use ostiary_sql_check::Checker;
 use ostiary_store::Conn;
 use serde_json::Value;
 
 use super::report::Note;
 use super::wanted::Wanted;
-use crate::actions::sql_check::{Brought, SqlKind, SqlUse, check_sql_among};
+use crate::actions::sql_check::{Brought, SqlKind, SqlProblem, SqlUse, check_sql_among};
 use crate::state::App;
+
+/// How often views are tried that read others which were not found sound yet: views upon views of other packs, so deep.
+const MAX_ROUNDS: usize = 8;
 
 /// Switches off what has unsound SQL, and says so.
 pub(crate) async fn check(app: &App, conn: &mut Conn, wanted: &mut Wanted) {
@@ -19,6 +25,7 @@ pub(crate) async fn check(app: &App, conn: &mut Conn, wanted: &mut Wanted) {
         conn,
         notes: Vec::new(),
         brought: Vec::new(),
+        checker: None,
     };
     checking.bring(wanted).await;
     for pack in &mut wanted.packs {
@@ -104,6 +111,8 @@ struct Checking<'a> {
     notes: Vec<Note>,
     /// What is sound and makes tables or views that other SQL of the import may read.
     brought: Vec<(String, Value)>,
+    /// What is known with these; loaded when it is first asked for.
+    checker: Option<Arc<Checker>>,
 }
 
 impl Checking<'_> {
@@ -121,15 +130,17 @@ impl Checking<'_> {
             .chain(of_packs)
             .filter(|(key, _, _)| makes_something(key))
             .collect();
-        loop {
+        for _ in 0..MAX_ROUNDS {
             let before = left.len();
             let mut unsound = Vec::new();
             for (key, value, target) in left {
                 self.brought.push((key.clone(), value.clone()));
-                if self.flaws(key, value, target).await.is_empty() {
+                self.checker = None;
+                if self.flaws(key, value, target, 1).await.is_empty() {
                     continue;
                 }
                 self.brought.pop();
+                self.checker = None;
                 unsound.push((key, value, target));
             }
             left = unsound;
@@ -139,8 +150,22 @@ impl Checking<'_> {
         }
     }
 
+    async fn look(&mut self, used: &SqlUse<'_>, sql: &str) -> Result<(), SqlProblem> {
+        let checker = match self.checker.take() {
+            Some(checker) => checker,
+            None => {
+                let brought = Brought::Values(&self.brought);
+                self.app.sql_checkers.load(self.conn, brought).await?
+            }
+        };
+        let loaded = Brought::Loaded(&checker);
+        let looked = check_sql_among(self.conn, self.app, used, sql, loaded).await;
+        self.checker = Some(checker);
+        looked
+    }
+
     async fn is_sound(&mut self, place: &str, used: &SqlUse<'_>, sql: &str) -> bool {
-        match check_sql_among(self.conn, self.app, used, sql, Brought(&self.brought)).await {
+        match self.look(used, sql).await {
             Ok(()) => true,
             Err(problem) => {
                 self.note(place, &problem.to_string());
@@ -159,7 +184,7 @@ impl Checking<'_> {
 
     /// The shape of free JSON, and the statements in it.
     async fn are_sound(&mut self, place: &str, key: &str, value: &Value, target: &str) -> bool {
-        let flaws = self.flaws(key, value, target).await;
+        let flaws = self.flaws(key, value, target, usize::MAX).await;
         for (own, sentence) in &flaws {
             let place = match own.as_str() {
                 "" => place.to_owned(),
@@ -170,21 +195,23 @@ impl Checking<'_> {
         flaws.is_empty()
     }
 
-    /// What is wrong with free JSON, each with its place in it. Its own views and tables are known to its SQL.
-    async fn flaws(&mut self, key: &str, value: &Value, target: &str) -> Vec<(String, String)> {
+    /// What is wrong with free JSON, each with its place in it, and no more than `most`. Its own views and tables are known to its SQL.
+    async fn flaws(
+        &mut self,
+        key: &str,
+        value: &Value,
+        target: &str,
+        most: usize,
+    ) -> Vec<(String, String)> {
         let shape = check_value(key, value).into_iter();
         let mut flaws: Vec<(String, String)> =
             shape.map(|sentence| (String::new(), sentence)).collect();
         for statement in statements(key, value) {
+            if flaws.len() >= most {
+                break;
+            }
             let used = SqlUse::of_statement(&statement, target);
-            let checked = check_sql_among(
-                self.conn,
-                self.app,
-                &used,
-                &statement.sql,
-                Brought(&self.brought),
-            );
-            if let Err(problem) = checked.await {
+            if let Err(problem) = self.look(&used, &statement.sql).await {
                 flaws.push((statement.place.clone(), problem.to_string()));
             }
         }

@@ -2,9 +2,11 @@
 //! tables change, since SQL may read other tables by then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ostiary_sql_check::{Platforms, Question};
+use ostiary_domain::node_config::TablesOfSql;
+use ostiary_sql_check::{Checker, Platforms, Question};
 use ostiary_store::table_denials::{self, SqlReads};
 use ostiary_store::{Conn, config_parts, config_revisions, live_queries, rollouts};
 
@@ -12,6 +14,9 @@ use super::knowledge::{Brought, SqlCheckers};
 
 /// How long it is remembered what SQL reads that is in no config any more: who takes a change back need not wait for a look.
 const REMEMBERED: TimeDelta = TimeDelta::days(90);
+
+/// Texts that are looked at between two statements: Postgres ends a session that is idle in its transaction for a minute.
+const AT_ONCE: usize = 10;
 
 /// What came of a look at everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,19 +48,25 @@ pub async fn look_at_all(
     texts.extend(open.iter().flat_map(|query| query.sql.clone()));
     texts.sort_unstable();
     texts.dedup();
-    let before = table_denials::reads_of(conn, &texts).await?;
-    let after = read_all(checkers, conn, texts.clone()).await?;
+    let checker = checkers.load(conn, Brought::default()).await?;
+    let mut known = checkers.known(&checker);
+    let mut after: BTreeMap<String, SqlReads> = BTreeMap::new();
     let mut looked = LookedAtAll {
         texts: texts.len(),
         ..LookedAtAll::default()
     };
-    for (sql, reads) in &after {
-        looked.unknown += usize::from(reads.is_err());
-        if before.get(sql) != Some(reads) {
-            looked.changed += 1;
-            table_denials::note_sql(conn, sql, reads, now).await?;
+    for some in texts.chunks(AT_ONCE) {
+        let before = table_denials::reads_of(conn, some).await?;
+        for (sql, reads) in read(&checker, &mut known, some).await {
+            looked.unknown += usize::from(reads.is_err());
+            if before.get(&sql) != Some(&reads) {
+                looked.changed += 1;
+                table_denials::note_sql(conn, &sql, &reads, now).await?;
+            }
+            after.insert(sql, reads);
         }
     }
+    checkers.remember(&checker, &after);
     for query in &open {
         // What cannot be said any more does not run on a node either: what was known is kept.
         let reads = query
@@ -77,12 +88,25 @@ pub async fn look_at_all(
     Ok(looked)
 }
 
-async fn read_all(
-    checkers: &SqlCheckers,
-    conn: &mut Conn,
-    texts: Vec<String>,
-) -> ostiary_store::Result<BTreeMap<String, SqlReads>> {
-    let checker = checkers.load(conn, Brought::default()).await?;
+/// What these texts read; of those in `known` it is known already.
+async fn read(
+    checker: &Arc<Checker>,
+    known: &mut TablesOfSql,
+    texts: &[String],
+) -> Vec<(String, SqlReads)> {
+    let is_new = |sql: &&String| !known.contains_key(*sql);
+    let new: Vec<String> = texts.iter().filter(is_new).cloned().collect();
+    let of_old = texts
+        .iter()
+        .filter_map(|sql| Some((sql.clone(), Ok(known.remove(sql)?))));
+    let mut all: Vec<(String, SqlReads)> = of_old.collect();
+    if !new.is_empty() {
+        all.extend(look_at(Arc::clone(checker), new).await);
+    }
+    all
+}
+
+async fn look_at(checker: Arc<Checker>, texts: Vec<String>) -> Vec<(String, SqlReads)> {
     // Strange SQL may take SQLite a second.
     let read = tokio::task::spawn_blocking(move || {
         let denied = BTreeMap::new();
@@ -103,7 +127,7 @@ async fn read_all(
         read.collect()
     });
     match read.await {
-        Ok(read) => Ok(read),
+        Ok(read) => read,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

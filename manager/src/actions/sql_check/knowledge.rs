@@ -1,20 +1,36 @@
 //! What the check knows beside osquery's own tables: tables that nodes reported, automatic tables and views of configs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ostiary_domain::node_config::TablesOfSql;
 use ostiary_domain::table_denial::AUTO_TABLES;
 use ostiary_sql_check::{Checker, Column, Extras, Odd, Platforms, Table, View};
-use ostiary_store::{Conn, packs, sections, table_denials};
+use ostiary_store::table_denials::{self, SqlReads};
+use ostiary_store::{Conn, packs, sections};
 use serde_json::{Map, Value};
 
-/// What makes tables or views and comes with what is checked, but is not stored yet: values by their top-level keys of a config.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Brought<'a>(pub(crate) &'a [(String, Value)]);
+/// What makes tables or views and comes with what is checked, but is not stored yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Brought<'a> {
+    /// Values by their top-level keys of a config. What is stored is loaded for each check.
+    Values(&'a [(String, Value)]),
+    /// What was loaded before, with what comes: for many checks in a row.
+    Loaded(&'a Arc<Checker>),
+}
+
+impl Default for Brought<'_> {
+    fn default() -> Self {
+        Self::Values(&[])
+    }
+}
 
 /// The checker of what is known at present. Its databases are kept as long as that does not change.
 #[derive(Debug, Default)]
 pub struct SqlCheckers {
     present: Mutex<Option<Arc<Checker>>>,
+    /// What the last look at all SQL found out, and of which tables and views that holds.
+    read: Mutex<Option<(Extras, TablesOfSql)>>,
 }
 
 impl SqlCheckers {
@@ -22,17 +38,39 @@ impl SqlCheckers {
     ///
     /// # Errors
     /// Postgres failed.
-    pub(super) async fn load(
+    pub(crate) async fn load(
         &self,
         conn: &mut Conn,
         brought: Brought<'_>,
     ) -> ostiary_store::Result<Arc<Checker>> {
-        let extras = extras(conn, brought).await?;
+        let values = match brought {
+            Brought::Values(values) => values,
+            Brought::Loaded(checker) => return Ok(Arc::clone(checker)),
+        };
+        let extras = extras(conn, values).await?;
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         match &*present {
             Some(checker) if *checker.extras() == extras => Ok(Arc::clone(checker)),
             _ => Ok(Arc::clone(present.insert(Arc::new(Checker::new(extras))))),
         }
+    }
+
+    /// What SQL reads, of that which need not be looked at again: nothing that the checker knows has changed since.
+    pub(super) fn known(&self, checker: &Checker) -> TablesOfSql {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some((extras, tables)) if extras == checker.extras() => tables.clone(),
+            _ => TablesOfSql::default(),
+        }
+    }
+
+    /// Remembers what all SQL reads. What nobody could say is looked at again.
+    pub(super) fn remember(&self, checker: &Checker, read: &BTreeMap<String, SqlReads>) {
+        let tables = read
+            .iter()
+            .filter_map(|(sql, reads)| Some((sql.clone(), reads.as_ref().ok()?.clone())));
+        let read = (checker.extras().clone(), tables.collect());
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
     }
 }
 
@@ -47,7 +85,7 @@ pub(crate) async fn odd_tables(
     Ok(checkers.load(conn, Brought::default()).await?.odd())
 }
 
-async fn extras(conn: &mut Conn, brought: Brought<'_>) -> ostiary_store::Result<Extras> {
+async fn extras(conn: &mut Conn, brought: &[(String, Value)]) -> ostiary_store::Result<Extras> {
     let mut extras = Extras::default();
     for table in table_denials::list_known(conn).await? {
         extras.tables.push(Table {
@@ -75,7 +113,7 @@ async fn extras(conn: &mut Conn, brought: Brought<'_>) -> ostiary_store::Result<
             }
         }
     }
-    for (key, value) in brought.0 {
+    for (key, value) in brought {
         // Of a view there is one: that which comes.
         if let (Value::Object(entries), "views") = (value, key.as_str()) {
             let comes = |name: &str| entries.keys().any(|own| own.eq_ignore_ascii_case(name));

@@ -8,6 +8,8 @@ mod check;
 mod knowledge;
 
 pub use all::{LookedAtAll, look_at_all};
-pub(crate) use check::{Looked, SqlKind, SqlUse, check_sql, check_sql_among, look, look_for_nodes};
+pub(crate) use check::{
+    Looked, SqlKind, SqlProblem, SqlUse, check_sql, check_sql_among, look, look_for_nodes,
+};
 pub use knowledge::SqlCheckers;
 pub(crate) use knowledge::{Brought, odd_tables};
