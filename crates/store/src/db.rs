@@ -86,11 +86,24 @@ impl Db {
         }
         // A process that dies in a transaction must not hold its locks for long.
         connect = connect.options([("idle_in_transaction_session_timeout", "60000")]);
+        Ok(Self::pool(options, connect))
+    }
+
+    /// The same for an operator's command that may take its time: neither statements nor pauses between them have a limit.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub fn prepare_unhurried(options: &Options, application: &str) -> Result<Self> {
+        let connect = PgConnectOptions::from_str(&options.url)?.application_name(application);
+        Ok(Self::pool(options, connect))
+    }
+
+    fn pool(options: &Options, connect: PgConnectOptions) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(Duration::from_millis(options.acquire_timeout_ms))
             .connect_lazy_with(connect);
-        Ok(Self { pool })
+        Self { pool }
     }
 
     /// A connection outside any transaction.

@@ -8,8 +8,9 @@ use ostiary_domain::node_config::{
 use ostiary_domain::osquery::pack_file::{
     ImportedFile, ImportedFilePaths, ImportedPack, ImportedQuery, write, write_pack,
 };
+use ostiary_domain::rollout::position;
 use ostiary_domain::target::{Target, TargetText};
-use ostiary_store::{Conn, config_parts, node_lists, takeovers};
+use ostiary_store::{Conn, config_parts, node_lists, rollouts, takeovers};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -116,7 +117,8 @@ pub async fn config(
     let mut check = Check::default();
     let target = check.target("target", &draft.target);
     check.done()?;
-    let mut conn = app.db.acquire().await?;
+    // Parts and roll-out as of one moment.
+    let mut conn = app.db.begin_snapshot().await?;
     let (name, imported) = match draft.scope.as_str() {
         "" | "exact" => {
             let parts = config_parts::load(&mut conn).await?.enabled();
@@ -124,8 +126,11 @@ pub async fn config(
             (target.clone(), chosen(&parts, of))
         }
         scope @ ("whole" | "node") => {
-            let (name, facts) = if scope == "node" {
-                node_called(&mut conn, &draft.node).await?
+            let (name, facts, outside) = if scope == "node" {
+                let (id, facts) = node_called(&mut conn, &draft.node).await?;
+                let split = rollouts::find_split(&mut conn).await?;
+                let outside = split.filter(|split| position(split.rollout, id) > split.threshold);
+                (facts.hostname.clone(), facts, outside)
             } else {
                 let example = Target::parse(&target)
                     .ok()
@@ -133,9 +138,13 @@ pub async fn config(
                 let example = example.ok_or_else(|| {
                     Error::field("target", "No node can be imagined by this: name tags, a platform and a host, joined by \"and\".")
                 })?;
-                (target.clone(), example)
+                (target.clone(), example, None)
             };
-            let parts = config_parts::load_for_nodes(&mut conn).await?.enabled();
+            let parts = match outside {
+                Some(split) => split.base,
+                None => config_parts::load_for_nodes(&mut conn).await?,
+            };
+            let parts = parts.enabled();
             (name, chosen(&parts, |other| other.matches(&facts)))
         }
         _ => return Err(Error::field("scope", "There are exact, whole and node.")),
@@ -145,7 +154,7 @@ pub async fn config(
     Ok((file(name, &write(&imported)), contents))
 }
 
-async fn node_called(conn: &mut Conn, name: &str) -> Result<(String, NodeFacts)> {
+async fn node_called(conn: &mut Conn, name: &str) -> Result<(NodeId, NodeFacts)> {
     let name = name.trim();
     let found = match name.parse() {
         Ok(id) => vec![NodeId(id)],
@@ -154,8 +163,8 @@ async fn node_called(conn: &mut Conn, name: &str) -> Result<(String, NodeFacts)>
             named.into_iter().map(|node| NodeId(node.id)).collect()
         }
     };
-    let facts = match found.as_slice() {
-        [only] => node_lists::facts_of(conn, *only).await?,
+    let found = match found.as_slice() {
+        [only] => (node_lists::facts_of(conn, *only).await?).map(|facts| (*only, facts)),
         [] => None,
         _ => {
             return Err(Error::field(
@@ -164,10 +173,7 @@ async fn node_called(conn: &mut Conn, name: &str) -> Result<(String, NodeFacts)>
             ));
         }
     };
-    let facts =
-        facts.ok_or_else(|| Error::field("node", "There is no node of this name or id."))?;
-    let name = facts.hostname.clone();
-    Ok((name, facts))
+    found.ok_or_else(|| Error::field("node", "There is no node of this name or id."))
 }
 
 fn file(name: &str, document: &Map<String, Value>) -> ExportedFile {

@@ -3,22 +3,14 @@
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
 use ostiary_domain::node_config::Parts;
-use ostiary_store::{Conn, config_parts, node_lists};
 
 use crate::error::{Error, Result};
 
-/// Looks at the config of every distinct selection of parts, as the open transaction sees them, and refuses if one is too large or
-/// too deep. Beside the nodes there are, it looks at one without tags of each platform, which may enroll at any time.
+/// Looks at the config of every distinct selection of parts, and refuses if one is too large or too deep. Beside the nodes there are,
+/// it looks at one without tags of each platform, which may enroll at any time.
 ///
 /// # Errors
 /// [`Error::Refused`] names the size and a node that would get it.
-pub async fn check(conn: &mut Conn) -> Result<()> {
-    let parts = config_parts::load(conn).await?;
-    let nodes = node_lists::facts(conn).await?;
-    refuse_too_large(&parts, &nodes)
-}
-
-/// The same, of what is loaded already.
 pub(super) fn refuse_too_large(parts: &Parts, nodes: &[(NodeId, NodeFacts)]) -> Result<()> {
     let bare = ["linux", "darwin", "windows", "freebsd"].map(|platform| NodeFacts {
         name: format!("any new {platform} node"),

@@ -13,6 +13,7 @@ use ostiary_store::{Conn, Db, node_conflicts, pending};
 use serde_json::{Value, json};
 
 use super::audit::{Change, record};
+use super::config_change::ConfigChange;
 use crate::auth::{Admin, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
@@ -25,9 +26,9 @@ async fn load(conn: &mut Conn, id: NodeId) -> Result<NodeRecord> {
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Refused`] for one and the same node, for nodes that wait for an approval, and when a config would
-/// become too large by the tags of both.
+/// become too large, or an option could cut the node off, by the tags of both.
 pub async fn merge(app: &App, permit: &Permit<Admin>, gone: NodeId, kept: NodeId) -> Result<()> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     if gone == kept {
         return Err(Error::Refused("These are one node already.".to_owned()));
     }
@@ -47,8 +48,7 @@ pub async fn merge(app: &App, permit: &Permit<Admin>, gone: NodeId, kept: NodeId
         at: app.now(),
     };
     merge_in(app, &mut tx, permit, &into, "nodes.merge").await?;
-    super::check_config_sizes(&mut tx).await?;
-    Ok(Db::commit(tx).await?)
+    tx.finish_unasked(app).await
 }
 
 async fn merge_in(
@@ -120,9 +120,9 @@ pub async fn keep_apart(
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Refused`] when it does not wait, claims no node that exists, or one that has been heard of again: a
-/// live node is never handed over. Who knows that they are one machine approves it as a new one, and merges.
+/// live node is never handed over. Who knows that they are one machine approves it as a new one, and merges. Also as of [`merge`].
 pub async fn approve(app: &App, permit: &Permit<Admin>, id: NodeId, same: bool) -> Result<NodeId> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = ConfigChange::begin(app).await?;
     let node = load(&mut tx, id).await?;
     let waiting = state(&mut tx, id).await?;
     if waiting.approval.is_none() {
@@ -169,8 +169,7 @@ pub async fn approve(app: &App, permit: &Permit<Admin>, id: NodeId, same: bool) 
         reestablished: same,
     };
     pending::insert_fact(&mut tx, known_as, &fact.to_fact(), now).await?;
-    super::check_config_sizes(&mut tx).await?;
-    Db::commit(tx).await?;
+    tx.finish_unasked(app).await?;
     Ok(known_as)
 }
 

@@ -38,5 +38,4 @@ pub mod unreadable;
 pub mod users;
 pub mod validate;
 
-pub use config_size::check as check_config_sizes;
 pub use sql_check::{LookedAtAll, SqlCheckers, look_at_all};

@@ -16,7 +16,8 @@ use crate::state::App;
 /// the base stays what the nodes outside get.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Refused`] when nothing differs, a name is taken, or a config would become too large;
+/// [`Error::NotFound`]; [`Error::Refused`] when nothing differs while a roll-out is under way, a name is taken, or a config would
+/// become too large;
 /// [`Error::Invalid`] when it could cut nodes off and that was not confirmed.
 pub async fn return_to(
     app: &App,
@@ -24,12 +25,24 @@ pub async fn return_to(
     number: i64,
     saving: &Saving,
 ) -> Result<i64> {
-    let mut tx = ConfigChange::begin(app).await?;
+    let tx = ConfigChange::begin(app).await?;
+    return_in(app, permit, tx, number, saving).await
+}
+
+/// The same, in a change that was begun.
+pub(super) async fn return_in(
+    app: &App,
+    permit: &Permit<Edit>,
+    mut tx: ConfigChange,
+    number: i64,
+    saving: &Saving,
+) -> Result<i64> {
     let (_, objects) = config_revisions::find(&mut tx, number)
         .await?
         .ok_or(Error::NotFound)?;
     let mut saving = saving.clone();
-    if let Some(active) = rollouts::lock_active(&mut tx).await?
+    let active = rollouts::lock_active(&mut tx).await?;
+    if let Some(active) = &active
         && (number == active.base_revision || !saving.in_stages(app))
     {
         rollouts::end(&mut tx, active.id, true, app.now()).await?;
@@ -44,6 +57,13 @@ pub async fn return_to(
             ),
             other => other.into(),
         })?;
+    // It would give everybody what is still being tried.
+    if active.is_some_and(|active| number != active.base_revision) && !tx.has_changed().await? {
+        return Err(Error::Refused(
+            "Nothing differs from this revision, and a roll-out of it is under way. To give it to all nodes now, finish that roll-out."
+                .to_owned(),
+        ));
+    }
     let what = format!("Returned to revision {number}");
     let change = Change {
         action: "revisions.return",

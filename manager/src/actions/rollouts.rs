@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::audit::{Change, record};
-use super::config_change::Saving;
+use super::config_change::{ConfigChange, Saving};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
 use crate::state::App;
@@ -75,12 +75,14 @@ pub async fn finish(app: &App, permit: &Permit<Edit>, id: Uuid) -> Result<()> {
 /// new revision.
 ///
 /// # Errors
-/// As [`super::revisions::return_to`].
+/// As [`super::revisions::return_to`], and [`Error::Refused`] when it is over: that would undo whatever was changed since.
 pub async fn take_back(app: &App, permit: &Permit<Edit>, id: Uuid, saving: &Saving) -> Result<i64> {
-    let rollout = rollouts::find(&mut *app.db.acquire().await?, id)
-        .await?
-        .ok_or(Error::NotFound)?;
-    super::revisions::return_to(app, permit, rollout.base_revision, saving).await
+    let mut tx = ConfigChange::begin(app).await?;
+    let rollout = rollouts::find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+    if rollout.ended_at.is_some() {
+        return Err(Error::Refused("This roll-out is over.".to_owned()));
+    }
+    super::revisions::return_in(app, permit, tx, rollout.base_revision, saving).await
 }
 
 /// The roll-out, with the turn to change configs.

@@ -1,10 +1,14 @@
 //! Tags.
 
 use ostiary_domain::ids::TagId;
+use ostiary_domain::node_config::Parts;
 use ostiary_domain::tag;
 use ostiary_domain::target::Target;
 use ostiary_store::tags::TagLine;
-use ostiary_store::{Conn, Db, config_parts, config_revisions, enroll_secrets, rule_edits, tags};
+use ostiary_store::{
+    Conn, Db, config_parts, config_revisions, enroll_secrets, rollouts, rule_edits, table_denials,
+    tags,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -175,13 +179,42 @@ async fn load(conn: &mut Conn, id: TagId) -> Result<TagLine> {
 
 /// What names the tag in its target, in words.
 async fn users_of(conn: &mut Conn, tag: &str) -> Result<Vec<String>> {
-    let parts = config_parts::load(conn).await?;
-    let names = |target: &Target| {
-        target
-            .tags()
+    let mut users = parts_with(&config_parts::load(conn).await?, tag);
+    let rules = rule_edits::list(conn).await?;
+    users.extend(
+        rules
             .iter()
-            .any(|name| name.eq_ignore_ascii_case(tag))
-    };
+            .filter(|rule| Target::parse(&rule.scope).is_ok_and(|scope| names(&scope, tag)))
+            .map(|rule| format!("rule {}", rule.name)),
+    );
+    // Without its tag a denial would deny nobody anything.
+    let denials = table_denials::list_values(conn).await?;
+    users.extend(
+        denials
+            .iter()
+            .filter(|denial| names(&denial.nodes(), tag))
+            .map(|denial| format!("denial of tables for \"{}\"", denial.target)),
+    );
+    if let Some(split) = rollouts::find_split(conn).await? {
+        let of_base = parts_with(&split.base, tag).into_iter();
+        let only_there: Vec<String> = of_base.filter(|one| !users.contains(one)).collect();
+        users.extend(
+            only_there
+                .into_iter()
+                .map(|one| format!("{one} as the nodes outside of the roll-out have it")),
+        );
+    }
+    Ok(users)
+}
+
+fn names(target: &Target, tag: &str) -> bool {
+    let tags = target.tags();
+    tags.iter().any(|name| name.eq_ignore_ascii_case(tag))
+}
+
+/// The parts of a config whose target names the tag.
+fn parts_with(parts: &Parts, tag: &str) -> Vec<String> {
+    let names = |target: &Target| names(target, tag);
     let mut users: Vec<String> = Vec::new();
     users.extend(
         parts
@@ -225,12 +258,5 @@ async fn users_of(conn: &mut Conn, tag: &str) -> Result<Vec<String>> {
             .filter(|section| names(&section.target))
             .map(|section| format!("section {}/{}", section.key, section.name)),
     );
-    let rules = rule_edits::list(conn).await?;
-    users.extend(
-        rules
-            .iter()
-            .filter(|rule| Target::parse(&rule.scope).is_ok_and(|scope| names(&scope)))
-            .map(|rule| format!("rule {}", rule.name)),
-    );
-    Ok(users)
+    users
 }

@@ -107,11 +107,7 @@ async fn migrate(arguments: &SettingsArgs) -> anyhow::Result<()> {
     let settings: MigrateSettings = load(arguments)?;
     telemetry::start(&settings.log)?;
     // An index over a large table takes its time.
-    let options = Options {
-        statement_timeout_ms: 0,
-        ..settings.database
-    };
-    let db = Db::prepare(&options, "ostiary-manager migrate")?;
+    let db = Db::prepare_unhurried(&settings.database, "ostiary-manager migrate")?;
     db.migrate()
         .await
         .context("the migrations cannot be applied")?;

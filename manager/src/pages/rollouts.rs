@@ -24,7 +24,7 @@ use crate::state::App;
 const MOST: usize = 200;
 
 /// Changes that are named before they are taken back.
-const MOST_CHANGES: i64 = 50;
+const MOST_CHANGES: usize = 50;
 
 async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(String, Value)> {
     let rollout = store::find(conn, id).await?.ok_or(Error::NotFound)?;
@@ -92,11 +92,14 @@ async fn context(conn: &mut Conn, id: Uuid, errors: FieldErrors) -> Result<(Stri
 
 /// What taking it back undoes: every change since its base, also those that joined it, and what would differ.
 async fn undone(conn: &mut Conn, rollout: &Rollout) -> Result<Value> {
-    let revisions = config_revisions::list_after(conn, rollout.base_revision, MOST_CHANGES).await?;
+    let most = i64::try_from(MOST_CHANGES).unwrap_or(i64::MAX - 1) + 1;
+    let mut revisions = config_revisions::list_after(conn, rollout.base_revision, most).await?;
+    let more = revisions.len() > MOST_CHANGES;
+    revisions.truncate(MOST_CHANGES);
     let now = config_revisions::objects(conn).await?;
     let base = config_revisions::find(conn, rollout.base_revision).await?;
     let changes = base.map(|(_, base)| differences(&now, &base));
-    Ok(json!({"revisions": revisions, "changes": changes.unwrap_or_default()}))
+    Ok(json!({"revisions": revisions, "more": more, "changes": changes.unwrap_or_default()}))
 }
 
 fn line(node: &NodeProgress, facts: Option<&NodeFacts>, parts: &Parts, is_active: bool) -> Value {

@@ -273,6 +273,54 @@ async fn a_tag_that_a_target_names_is_neither_renamed_nor_deleted() {
 }
 
 #[tokio::test]
+async fn a_tag_that_a_denial_or_the_base_of_a_roll_out_names_stays() {
+    let world = World::new().await;
+    let mut browser = world.browser_as("editor").await;
+    sample::one_of_everything(&world).await;
+    let id = async |name: &str| {
+        let sql = format!("SELECT id::text FROM tags WHERE name = '{name}'");
+        world.test_db.texts(&sql).await.concat()
+    };
+    // The shipped denial is for laptops.
+    browser.post("/tags", &[("name", "laptop")]).await;
+    let laptop = format!("/tags/{}", id("laptop").await);
+    let answer = browser.post(&laptop, &[("name", "notebook")]).await;
+    assert!(answer.body.contains("denial of tables"), "{}", answer.body);
+    browser
+        .post(&format!("{laptop}/delete"), &[("confirm", "laptop")])
+        .await;
+    assert!(!id("laptop").await.is_empty());
+    // Nodes outside of the roll-out are still chosen by the tag.
+    let option = |target: &'static str, saving: &'static str| {
+        [
+            ("name", "read_max"),
+            ("value", "1000"),
+            ("target", target),
+            ("saving", saving),
+        ]
+    };
+    browser.post("/options", &option("prod", "once")).await;
+    let made = "SELECT id::text FROM options";
+    let path = format!("/options/{}", world.test_db.texts(made).await.concat());
+    browser.post(&path, &option("lab", "stages")).await;
+    let active = "SELECT id::text FROM rollouts WHERE ended_at IS NULL";
+    let rollout = world.test_db.texts(active).await.concat();
+    let prod = format!("/tags/{}", id("prod").await);
+    let answer = browser.post(&prod, &[("name", "live")]).await;
+    assert!(
+        answer.body.contains("option read_max as the nodes outside"),
+        "{}",
+        answer.body
+    );
+    browser
+        .post(&format!("/rollouts/{rollout}/finish"), &[])
+        .await;
+    let answer = browser.post(&prod, &[("name", "live")]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_node_is_named_tagged_switched_off_and_deleted() {
     let world = World::new().await;
     let mut browser = world.browser_as("admin").await;

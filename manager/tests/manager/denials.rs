@@ -89,6 +89,43 @@ async fn sql_that_nobody_looked_at_or_can_read_is_kept_back_until_it_is_known() 
 }
 
 #[tokio::test]
+async fn sql_that_a_return_brings_back_is_looked_at_though_it_was_forgotten() {
+    let world = World::new().await;
+    sample::one_of_everything(&world).await;
+    let mut admin = world.browser_as("admin").await;
+    let denied = admin.post("/table-denials", &DENIAL).await;
+    assert_eq!(denied.status, StatusCode::SEE_OTHER, "{}", denied.body);
+    let query = [
+        ("name", "fine"),
+        ("sql", "SELECT pid FROM processes"),
+        ("interval_seconds", "60"),
+        ("kind", "snapshot"),
+        ("target", ""),
+        ("enabled", "on"),
+    ];
+    let saved = admin.post("/queries", &query).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+    let newest = "SELECT max(number)::text FROM config_revisions";
+    let revision = world.test_db.texts(newest).await.concat();
+    let made = "SELECT id::text FROM queries WHERE name = 'fine'";
+    let id = world.test_db.texts(made).await.concat();
+    admin
+        .post(&format!("/queries/{id}/delete"), &[("confirm", "fine")])
+        .await;
+    assert!(world.test_db.texts(made).await.is_empty());
+    let forget = "DELETE FROM checked_sql WHERE tables = '{processes}'";
+    world.test_db.execute(forget).await;
+    let back = admin
+        .post(&format!("/revisions/{revision}/return"), &[])
+        .await;
+    assert_eq!(back.status, StatusCode::SEE_OTHER, "{}", back.body);
+    let page = admin.get(&format!("/nodes/{NODE}/config")).await.body;
+    assert!(page.contains("SELECT pid FROM processes"), "{page}");
+    assert!(!page.contains("it was not looked at yet"), "{page}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_view_that_is_redefined_over_a_denied_table_takes_its_readers_along() {
     let world = World::new().await;
     sample::one_of_everything(&world).await;

@@ -129,6 +129,35 @@ async fn an_admin_decides_and_the_audit_log_remembers() {
 }
 
 #[tokio::test]
+async fn a_merge_whose_tags_could_cut_a_node_off_is_refused() {
+    let world = World::new().await;
+    twins(&world).await;
+    let mut admin = world.browser_as("admin").await;
+    let option = [
+        ("name", "distributed_interval"),
+        ("value", "0"),
+        ("target", "quiet and prod"),
+    ];
+    let made = admin.post("/options", &option).await;
+    assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
+    let path = format!("/nodes/{TWIN}/tags");
+    admin.post(&path, &[("add", "quiet")]).await;
+    let tagged = "SELECT count(*)::text FROM node_tags";
+    assert_eq!(world.test_db.texts(tagged).await, ["2"]);
+    let merge = [("gone", TWIN), ("kept", NODE)];
+    let refused = admin.post("/nodes/conflicts/merge", &merge).await;
+    let page = if refused.location.is_empty() {
+        refused.body
+    } else {
+        admin.get(&refused.location).await.body
+    };
+    assert!(page.contains("distributed_interval"), "{page}");
+    let nodes = "SELECT count(*)::text FROM nodes";
+    assert_eq!(world.test_db.texts(nodes).await, ["3"]);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn programs_read_conflicts_and_approvals_and_decide_as_people_do() {
     let world = World::new().await;
     twins(&world).await;

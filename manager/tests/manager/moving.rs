@@ -302,6 +302,61 @@ async fn unsound_sql_comes_in_switched_off() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn more_sql_than_can_be_checked_while_somebody_waits_is_refused() {
+    let world = World::new().await;
+    world.user("editor", "editor").await;
+    let token = world.token("editor").await;
+    let schedule: serde_json::Map<String, Value> = (0..=5_000)
+        .map(|n| {
+            (
+                format!("q{n}"),
+                json!({"query": "SELECT 1", "interval": 60}),
+            )
+        })
+        .collect();
+    let text = json!({"schedule": schedule}).to_string();
+    let body = json!({"files": [{"name": "x.conf", "text": text}], "target": ""});
+    let answer = world
+        .post_json("/api/v1/config/import", &token, &body)
+        .await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer.body.contains("Import them in parts"),
+        "{}",
+        answer.body
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn views_upon_views_of_other_packs_come_in_whatever_the_order() {
+    let world = World::new().await;
+    world.user("editor", "editor").await;
+    let token = world.token("editor").await;
+    let mut packs = serde_json::Map::new();
+    for n in 0..4 {
+        let view = match n {
+            3 => "SELECT uid AS id FROM users".to_owned(),
+            n => format!("SELECT id FROM view_{}", n + 1),
+        };
+        let name = format!("view_{n}");
+        packs.insert(
+            format!("p{n}"),
+            json!({"queries": {"q": {"query": format!("SELECT id FROM {name}"), "interval": 60}}, "views": {name: view}}),
+        );
+    }
+    let text = json!({"packs": packs}).to_string();
+    let (_, notes) = rest_import(&world, &token, "", &[("x.conf", &text)]).await;
+    assert!(
+        !notes
+            .iter()
+            .any(|note| note.to_string().contains("switched off")),
+        "{notes:?}"
+    );
+    world.end().await;
+}
+
 /// Imports by REST; returns the steps that were taken.
 pub(super) async fn rest_import(
     world: &World,
@@ -326,6 +381,21 @@ pub(super) async fn rest_import(
         report["steps"].as_array().unwrap().clone(),
         report["notes"].as_array().unwrap().clone(),
     )
+}
+
+#[tokio::test]
+async fn packs_and_queries_of_fleet_come_in_files_of_their_own() {
+    let world = World::new().await;
+    world.user("editor", "editor").await;
+    let token = world.token("editor").await;
+    let packs = "kind: pack\nspec: {name: it, targets: {labels: [All Hosts]}, queries: [{query: users, interval: 60}]}\n";
+    let queries = "kind: query\nspec: {name: users, query: SELECT * FROM users, interval: 0}\n";
+    let files = [("packs.yml", packs), ("queries.yml", queries)];
+    let (_, notes) = rest_import(&world, &token, "", &files).await;
+    assert!(notes.is_empty(), "{notes:?}");
+    let sql = "SELECT p.name || '/' || q.name FROM queries q JOIN packs p ON p.id = q.pack_id WHERE p.name = 'it'";
+    assert_eq!(world.test_db.texts(sql).await, ["it/users"]);
+    world.end().await;
 }
 
 #[tokio::test]

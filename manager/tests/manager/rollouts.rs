@@ -428,6 +428,43 @@ async fn a_return_in_stages_keeps_what_the_nodes_outside_have() {
 }
 
 #[tokio::test]
+async fn a_roll_out_that_is_over_is_not_taken_back_and_one_under_way_not_finished_by_a_return() {
+    let world = World::new().await;
+    nodes(&world, 6).await;
+    let mut browser = world.browser_as("editor").await;
+    add_option(&mut browser, "read_max", "1000", &[("saving", "stages")]).await;
+    let active = "SELECT id::text FROM rollouts WHERE ended_at IS NULL";
+    let id = world.test_db.texts(active).await.concat();
+    // A return to what is being tried would give it to all.
+    let answer = browser
+        .post("/revisions/2/return", &[("saving", "once")])
+        .await;
+    assert!(answer.body.contains("Nothing differs"), "{}", answer.body);
+    assert_eq!(world.test_db.texts(active).await, [id.as_str()]);
+    // What a node outside reads is exported of it, too.
+    let token = world.token("editor").await;
+    let mut exported = 0;
+    for node in world.test_db.texts("SELECT id::text FROM nodes").await {
+        let path = format!("/api/v1/config/export?scope=node&node={node}");
+        let answer = world.get_json(&path, &token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        exported += usize::from(answer.json()["options"]["read_max"] == 1000);
+    }
+    assert_eq!(exported, 1);
+    browser.post(&format!("/rollouts/{id}/finish"), &[]).await;
+    add_option(&mut browser, "events_max", "60000", &[]).await;
+    let answer = browser.post(&format!("/rollouts/{id}/return"), &[]).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer.body.contains("This roll-out is over."),
+        "{}",
+        answer.body
+    );
+    assert_eq!(number(&world, "SELECT count(*) FROM options").await, 2);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn who_is_inside_stays_inside_when_a_change_joins() {
     let world = World::new().await;
     nodes(&world, 20).await;

@@ -29,7 +29,7 @@ use sent::Sent;
 use super::audit::{Change, record};
 use super::sql_check::look_at_all;
 use crate::auth::{Actor, Permit, Right};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::App;
 
 /// An open change. It derefs to the connection on which the caller writes; dropped, nothing happened.
@@ -63,6 +63,11 @@ impl ConfigChange {
             parts,
             sent,
         })
+    }
+
+    /// Did what was written so far change an object?
+    pub(in crate::actions) async fn has_changed(&mut self) -> Result<bool> {
+        Ok(config_revisions::objects(&mut self.tx).await? != self.objects)
     }
 
     /// Checks what was written, keeps it as a revision with its audit entry, and commits. Gives the revision, unless no object changed.
@@ -107,9 +112,32 @@ impl ConfigChange {
         Ok(Db::commit(self.tx).await?)
     }
 
+    /// The same, where nothing can be confirmed, since tags come along with something else.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a config would become too large, and when an option that comes with a tag could cut nodes off.
+    pub(in crate::actions) async fn finish_unasked(self, app: &App) -> Result<()> {
+        let finished = self.finish_recorded(app, &Saving::default()).await;
+        finished.map_err(|error| match error {
+            Error::Invalid(mut errors) => Error::Refused(format!(
+                "Nothing was changed, since a tag brings an option along that could cut nodes off. {} Give the tag on the node's \
+                 page first, where that is confirmed.",
+                errors.0.remove("cut_off").unwrap_or_default()
+            )),
+            other => other,
+        })
+    }
+
+    /// Is there SQL that nobody looked at? What an old revision brings back may be forgotten by now.
+    async fn is_new_to_us(&mut self, parts: &Parts) -> Result<bool> {
+        let texts = parts.sql();
+        let known = table_denials::reads_of(&mut self.tx, &texts).await?;
+        Ok(texts.iter().any(|sql| !known.contains_key(sql)))
+    }
+
     async fn check(&mut self, app: &App, saving: &Saving, is_deletion: bool) -> Result<Written> {
         let mut parts = config_parts::load(&mut self.tx).await?;
-        if self.parts.tables_made() != parts.tables_made() {
+        if self.parts.tables_made() != parts.tables_made() || self.is_new_to_us(&parts).await? {
             look_at_all(&app.sql_checkers, &mut self.tx, app.now()).await?;
         }
         if super::leftovers::note(&mut self.tx, app, &self.parts, &parts).await? {

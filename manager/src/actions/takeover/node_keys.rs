@@ -1,13 +1,14 @@
 //! Node keys of any other manager, from CSV ([`domain::node_key_file`](ostiary_domain::node_key_file)).
 
 use ostiary_domain::node_key_file;
-use ostiary_store::{Conn, Db};
+use ostiary_store::Conn;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::nodes::{Arrivals, Coming, carry_out, decide};
 use crate::actions::audit::{Change, record};
+use crate::actions::config_change::ConfigChange;
 use crate::actions::config_import::{Action, Note, Report};
 use crate::actions::kept;
 use crate::auth::{Admin, Permit};
@@ -59,14 +60,16 @@ pub async fn dry_run_keys(app: &App, _: &Permit<Admin>, file: &KeyFile) -> Resul
 /// Does what was shown; `digest` is that of the report.
 ///
 /// # Errors
-/// [`Error::Refused`] when something else would be done by now.
+/// [`Error::Refused`] when something else would be done by now, and when a config would become too large, or an option could cut a
+/// node off, by the tags that come.
 pub async fn apply_keys(
     app: &App,
     permit: &Permit<Admin>,
     file: &KeyFile,
     digest: &str,
 ) -> Result<Report> {
-    let mut tx = app.db.begin().await?;
+    // Its tags may give nodes that are here other configs.
+    let mut tx = ConfigChange::begin(app).await?;
     let (report, arrivals) = file.decide(&mut tx).await?;
     if report.digest != digest {
         return Err(Error::Refused(
@@ -85,7 +88,7 @@ pub async fn apply_keys(
         ..Change::default()
     };
     record(app, &mut tx, permit, change).await?;
-    Db::commit(tx).await?;
+    tx.finish_unasked(app).await?;
     Ok(report)
 }
 

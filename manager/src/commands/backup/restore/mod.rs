@@ -15,8 +15,8 @@ use clap::Args;
 use ostiary_boot::clock::SystemClock;
 use ostiary_boot::settings::{SettingsArgs, load};
 use ostiary_boot::telemetry;
+use ostiary_store::Db;
 use ostiary_store::backups::{self, ORPHANS_AFTER};
-use ostiary_store::{Db, Options};
 use tokio_util::sync::CancellationToken;
 
 use super::archive;
@@ -265,11 +265,7 @@ async fn prepare(
     check_migrations(&backup.manifest)?;
     check_keys(&backup.manifest, &backup_settings, options.with_other_keys)?;
     // Copying and analysing large tables takes its time.
-    let unhurried = Options {
-        statement_timeout_ms: 0,
-        ..settings.database.clone()
-    };
-    let db = Db::prepare(&unhurried, "ostiary-manager restore")?;
+    let db = Db::prepare_unhurried(&settings.database, "ostiary-manager restore")?;
     let wait = if options.dry_run { 0 } else { options.wait };
     put_back::alone(&db, wait).await?;
     let programs = check_database(&db, &backup.manifest, &backup_settings, options.replace).await?;
