@@ -73,8 +73,8 @@ impl ConfigChange {
     /// Checks what was written, keeps it as a revision with its audit entry, and commits. Gives the revision, unless no object changed.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::error::Error::Refused) when a config would become too large;
-    /// [`Error::Invalid`](crate::error::Error::Invalid) when an option could cut nodes off and that was not confirmed, and with what
+    /// [`Error::Refused`] when a config would become too large;
+    /// [`Error::Invalid`] when an option could cut nodes off and that was not confirmed, and with what
     /// would happen, when only that was asked. Nothing is changed then.
     pub(in crate::actions) async fn finish<R: Right>(
         mut self,
