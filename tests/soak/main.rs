@@ -36,7 +36,7 @@ enum End {
 }
 
 // One thread: the processes of the world end with the thread that started them.
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let plan = Plan {
