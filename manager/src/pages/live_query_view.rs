@@ -120,7 +120,8 @@ pub(crate) fn state(query: &LiveQueryRecord, total: i64, now: DateTime<Utc>) -> 
 /// [`Error::NotFound`], or Postgres failed.
 pub(crate) async fn whole(app: &App, id: LiveQueryId) -> Result<Value> {
     let now = app.now();
-    let mut conn = app.db.acquire().await?;
+    // Nodes answer meanwhile: counts, rows and tasks must speak of the same moment.
+    let mut conn = app.db.begin_snapshot().await?;
     let query = store::find(&mut conn, id).await?.ok_or(Error::NotFound)?;
     let asked = Asked::load(app, &mut conn, &query).await?;
     let tasks = store::list_tasks(&mut conn, id).await?;
@@ -254,7 +255,7 @@ fn told<'a>(task: Option<&'a TaskRecord>, kept: Option<&Kept>, is_over: bool) ->
 /// # Errors
 /// [`Error::NotFound`], or Postgres failed.
 pub(crate) async fn csv(app: &App, id: LiveQueryId) -> Result<Vec<u8>> {
-    let mut conn = app.db.acquire().await?;
+    let mut conn = app.db.begin_snapshot().await?;
     let query = store::find(&mut conn, id).await?.ok_or(Error::NotFound)?;
     let asked = Asked::load(app, &mut conn, &query).await?;
     let answers = store::list_rows(&mut conn, id, 1_000_000).await?;
