@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 
+use crate::storage::id_of;
 use crate::{Error, Result};
 
 /// Makes the folder if it is missing. What is written lies on the disk when it is said to be written.
@@ -80,7 +81,7 @@ async fn clear(
 /// The name of an attempt to write an object: `<object>-<attempt>`, to which object_store adds `#1` while it is written. Of before is
 /// `<object>#1`.
 fn is_unfinished(name: &str) -> bool {
-    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    let is_id = |text: &str| id_of(text).is_some();
     let (attempt, part) = name.split_once('#').unwrap_or((name, ""));
     let is_attempt = attempt
         .split_once('-')
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn only_what_we_have_not_finished_is_ours_to_clear() {
-        let id = "0".repeat(32);
+        let id = "0198f3a2c4d57e6f8a9b0c1d2e3f4051";
         for name in [
             format!("{id}-{id}"),
             format!("{id}-{id}#1"),
@@ -104,7 +105,7 @@ mod tests {
             assert!(is_unfinished(&name), "{name}");
         }
         for name in [
-            id.clone(),
+            id.to_owned(),
             format!("{id}#"),
             format!("{id}#x"),
             format!("{id}-x"),

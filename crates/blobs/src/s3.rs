@@ -30,8 +30,8 @@ pub(crate) struct Bucket {
     client: HttpClient,
     url: String,
     region: String,
-    /// As names begin with it; empty, or with a `/` at its end.
-    prefix: String,
+    /// As names begin with it, escaped as object_store has it; empty for the whole bucket.
+    prefix: Path,
 }
 
 /// Pages of a thousand uploads that are read at most; the rest waits for the next time.
@@ -47,20 +47,24 @@ impl Bucket {
             client,
             url: url_of(options),
             region: options.region.clone(),
-            prefix: match Path::from(options.prefix.as_str()).as_ref() {
-                "" => String::new(),
-                prefix => format!("{prefix}/"),
-            },
+            prefix: Path::from(options.prefix.as_str()),
         })
     }
 
     /// The objects below the prefix.
     pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
-        if self.prefix.is_empty() {
+        if self.prefix.as_ref().is_empty() {
             self.store.clone()
         } else {
-            let prefix = Path::from_iter(self.prefix.split_terminator('/'));
-            Arc::new(PrefixStore::new(self.store.clone(), prefix))
+            Arc::new(PrefixStore::new(self.store.clone(), self.prefix.clone()))
+        }
+    }
+
+    /// What names below the prefix begin with: nothing, or something with a `/` at its end.
+    fn beginning(&self) -> String {
+        match self.prefix.as_ref() {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
         }
     }
 
@@ -87,7 +91,7 @@ impl Bucket {
 
     /// Others may keep other things in the same bucket.
     fn is_ours(&self, key: &str) -> bool {
-        let name = key.strip_prefix(self.prefix.as_str());
+        let name = key.strip_prefix(self.beginning().as_str());
         name.and_then(id_of).is_some()
     }
 
@@ -108,7 +112,7 @@ impl Bucket {
 
     /// A page of `ListMultipartUploads`, which object_store cannot ask.
     async fn list_page(&self, after: Option<&Marker>) -> Result<Listed> {
-        let url = format!("{}?{}", self.url, question(&self.prefix, after));
+        let url = format!("{}?{}", self.url, question(&self.beginning(), after));
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.uri_mut() = url
             .parse()
