@@ -64,12 +64,16 @@ ids! {
     RuleId,
     /// An open or past matter.
     FindingId,
+    /// A time in which nobody is told.
+    SilenceId,
     /// What is told about a finding.
     AlertId,
     /// One attempt-history of sending an alert to a destination.
     DeliveryId,
     /// A configured place for alerts.
     DestinationId,
+    /// A configured place for everything that is reported.
+    SinkId,
     /// A person of the manager.
     UserId,
 }

@@ -24,6 +24,7 @@ pub mod present;
 pub mod revision;
 pub mod rollout;
 pub mod rule;
+pub mod sink;
 pub mod table_denial;
 pub mod tag;
 pub mod target;

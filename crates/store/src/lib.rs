@@ -62,6 +62,7 @@ pub mod rule_edits;
 pub mod rules;
 pub mod sections;
 pub mod sessions;
+pub mod sinks;
 pub mod status_logs;
 pub mod table_denials;
 pub mod tags;

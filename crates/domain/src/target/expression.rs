@@ -244,7 +244,7 @@ fn is_plain(tag: &str) -> bool {
 }
 
 /// `*` stands for any run of characters, also none; everything else for itself, without regard to case.
-fn wildcard(pattern: &str, text: &str) -> bool {
+pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

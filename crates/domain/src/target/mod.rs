@@ -15,5 +15,6 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use expression::wildcard;
 pub use expression::{Target, TargetText};
 pub use parse::ParseError;

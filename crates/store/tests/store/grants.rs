@@ -23,6 +23,7 @@ async fn the_roles_lack_what_they_do_not_need() {
                 "sessions",
                 "api_tokens",
                 "destinations",
+                "sinks",
                 "rules",
                 "findings",
                 "alerts",
@@ -42,7 +43,6 @@ async fn the_roles_lack_what_they_do_not_need() {
                 "api_tokens",
                 "enroll_secrets",
                 "node_keys",
-                "audit_entries",
             ],
         ),
         (

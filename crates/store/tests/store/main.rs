@@ -9,6 +9,8 @@ mod live_queries;
 mod pending;
 mod restored;
 mod revisions;
+mod sinks;
+mod tags_given;
 mod unreadable;
 
 /// The time by this machine, for rows whose time does not matter.
