@@ -84,7 +84,7 @@ impl Postgres {
         let log = folder.join("postgres.log");
         let recipe = account.apply(Recipe::new("postgres", command, &log));
         let mut process = recipe.start()?;
-        let ready = wait_until("Postgres answers", Duration::from_secs(60), async || {
+        let ready = wait_until("Postgres answers", Duration::from_secs(180), async || {
             matches!(process.ended(), Ok(Some(_))) || accepts(&program_folder, port).await
         })
         .await;
@@ -184,14 +184,14 @@ impl Postgres {
     /// Stops it: clients are cut off, everything committed is kept.
     pub async fn stop(self) {
         self.process
-            .stop(Signal::INT, Duration::from_secs(30))
+            .stop(Signal::INT, Duration::from_secs(120))
             .await;
     }
 
     /// Ends it as a crash would: no checkpoint, so the next start replays the log.
     pub async fn crash(self) {
         self.process
-            .stop(Signal::QUIT, Duration::from_secs(30))
+            .stop(Signal::QUIT, Duration::from_secs(120))
             .await;
     }
 

@@ -45,7 +45,7 @@ impl Redis {
         let log = folder.join("redis.log");
         let command = vec!["redis-server".into(), file.display().to_string()];
         let mut process = Recipe::new("redis", command, &log).start()?;
-        let ready = wait_until("Redis answers", Duration::from_secs(30), async || {
+        let ready = wait_until("Redis answers", Duration::from_secs(180), async || {
             matches!(process.ended(), Ok(Some(_)))
                 || call(port, &password, "PING")
                     .await
@@ -106,7 +106,7 @@ impl Redis {
     /// Stops it.
     pub async fn stop(self) {
         self.process
-            .stop(Signal::TERM, Duration::from_secs(10))
+            .stop(Signal::TERM, Duration::from_secs(60))
             .await;
     }
 }
@@ -129,5 +129,5 @@ async fn call(port: u16, password: &str, command: &str) -> anyhow::Result<String
                 .to_owned(),
         )
     };
-    tokio::time::timeout(Duration::from_secs(5), work).await?
+    tokio::time::timeout(Duration::from_secs(60), work).await?
 }

@@ -30,7 +30,7 @@ impl S3 {
         let command = command.map(String::from).into();
         let mut process = Recipe::new("s3", command, &log).start()?;
         let endpoint = format!("http://127.0.0.1:{port}");
-        let ready = wait_until("moto answers", Duration::from_secs(60), async || {
+        let ready = wait_until("moto answers", Duration::from_secs(180), async || {
             matches!(process.ended(), Ok(Some(_))) || reqwest::get(&endpoint).await.is_ok()
         })
         .await;
