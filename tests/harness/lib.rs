@@ -26,10 +26,14 @@ pub use world::{Program, World, WorldOptions};
 
 use std::time::{Duration, Instant};
 
-/// Asks again and again until there is an answer.
+/// How long anything may take that must happen in the end. Generous, for the machine may be busy, and costs nothing where all is well.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Asks again and again until there is an answer. Wait for the very thing that is asserted next: what is written separately may come
+/// later.
 ///
 /// # Panics
-/// There is none within `patience`; the message says what was waited for.
+/// There is none within `patience`, usually [`PATIENCE`]; the message says what was waited for.
 pub async fn eventually<T>(
     what: &str,
     patience: Duration,

@@ -5,14 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
 
 use ostiary_simulator::{Drift, Fleet, Misbehaviour, Verdict};
 
-use crate::{Program, World, WorldOptions, eventually, rule_of};
-
-/// How long anything may take that must happen in the end. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(180);
+use crate::{PATIENCE, Program, World, WorldOptions, eventually, rule_of};
 
 /// A round ends when so many lines were taken since its trouble, on average: some seconds.
 const LINES_A_NODE: usize = 4;
@@ -208,11 +204,7 @@ impl Plan {
             (world.scalar(idle).await == 0).then_some(())
         })
         .await;
-        let open = "SELECT count(*) FROM deliveries WHERE state = 'waiting'";
-        eventually("no delivery waits", PATIENCE, async || {
-            (world.scalar(open).await == 0).then_some(())
-        })
-        .await;
+        world.delivered().await;
         say("the ledger is compared");
         let verdict = world.verdict(fleet).await;
         if !verdict.is_clean() {

@@ -1,7 +1,7 @@
 //! What Ostiary has stored of a node, in a form that tests can write down and compare.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_store::event_lists::{self, EventFilter, EventRecord};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{World, eventually};
+use crate::{PATIENCE, World, eventually};
 
 /// One execution of a scheduled query. Two executions are equal when all that the node said is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,17 +112,25 @@ impl World {
     /// Waits until the worker has nothing left to do.
     ///
     /// # Panics
-    /// It is not done within a minute.
+    /// It is not done within [`PATIENCE`].
     pub async fn worked_off(&self) {
-        eventually(
-            "the worker has done everything",
-            Duration::from_secs(60),
-            async || {
-                let mut conn = self.db.db.acquire().await.ok()?;
-                let backlog = pending::backlog(&mut conn).await.ok()?;
-                (backlog.rows == 0).then_some(())
-            },
-        )
+        eventually("the worker has done everything", PATIENCE, async || {
+            let mut conn = self.db.db.acquire().await.ok()?;
+            let backlog = pending::backlog(&mut conn).await.ok()?;
+            (backlog.rows == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until no alert is on its way any more. Alerts are there as soon as their posts are worked off, mails are not.
+    ///
+    /// # Panics
+    /// One is after [`PATIENCE`].
+    pub async fn delivered(&self) {
+        let waiting = "SELECT count(*) FROM deliveries WHERE state = 'waiting'";
+        eventually("no delivery waits", PATIENCE, async || {
+            (self.scalar(waiting).await == 0).then_some(())
+        })
         .await;
     }
 

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::PATIENCE;
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -176,7 +178,7 @@ impl Wire {
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         let bytes = [head.as_bytes(), body].concat();
-        Answer::parse(&self.raw(&bytes, Duration::from_secs(30)).await)
+        Answer::parse(&self.raw(&bytes, PATIENCE).await)
     }
 
     /// POSTs JSON.

@@ -12,7 +12,7 @@ use ostiary_store::testing::TestDb;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::{Rest, Servers, Wire, eventually};
+use crate::{PATIENCE, Rest, Servers, Wire, eventually};
 
 /// The secret by which nodes of a test enroll.
 const ENROLL_SECRET: &str = "journey-enroll-secret";
@@ -243,10 +243,10 @@ impl World {
     /// Waits until the api can do its work.
     ///
     /// # Panics
-    /// It cannot within 30 s.
+    /// It cannot within [`PATIENCE`].
     pub async fn ready(&self) {
         let wire = self.wire();
-        eventually("the api is ready", Duration::from_secs(30), async || {
+        eventually("the api is ready", PATIENCE, async || {
             let answer = wire.request("GET", "/readyz", &[], b"").await?;
             (answer.status == 200).then_some(())
         })
@@ -256,7 +256,7 @@ impl World {
     /// Starts a process and waits until it listens.
     ///
     /// # Panics
-    /// It does not within 60 s; the message holds the end of its log.
+    /// It does not within [`PATIENCE`]; the message holds the end of its log.
     pub async fn launch(&mut self, program: Program) {
         let name = program.name();
         let mut recipe = Recipe::new(
@@ -292,7 +292,7 @@ impl World {
                 "{name} listens; the end of its log: {}",
                 self.folder.display()
             ),
-            Duration::from_secs(60),
+            PATIENCE,
             async || {
                 if let Ok(Some(status)) = process.ended() {
                     panic!("{name} ended ({status}):\n{}", process.last_words());
@@ -307,14 +307,14 @@ impl World {
     /// Ends a process with SIGKILL, as a crash would.
     pub async fn kill(&mut self, program: Program) {
         if let Some(process) = self.processes.remove(&program) {
-            process.stop(Signal::KILL, Duration::from_secs(10)).await;
+            process.stop(Signal::KILL, Duration::from_secs(60)).await;
         }
     }
 
     /// Ends a process with SIGTERM, as an operator would.
     pub async fn stop(&mut self, program: Program) {
         if let Some(process) = self.processes.remove(&program) {
-            process.stop(Signal::TERM, Duration::from_secs(20)).await;
+            process.stop(Signal::TERM, Duration::from_secs(60)).await;
         }
     }
 

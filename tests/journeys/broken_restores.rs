@@ -23,7 +23,8 @@ impl Programs {
             .filter(|path| path.join("pg_dump").is_file())
             .collect();
         versions.sort();
-        let folder = std::env::temp_dir().join(format!("ostiary-programs-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("ostiary-programs-{}", ostiary_dev::random_hex(8)));
         std::fs::create_dir_all(&folder).unwrap();
         let programs = Self {
             folder,

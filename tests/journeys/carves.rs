@@ -1,20 +1,37 @@
 //! Files collected from nodes: asked for by a person, sent block by block while programs die, kept in a bucket or a folder, listed and
 //! downloaded as they were.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ostiary_dev::s3::S3;
 use ostiary_simulator::carver::{archive, sha256};
 use ostiary_simulator::version::Version;
 use ostiary_simulator::{Carve, Carver, Fleet, Misbehaviour};
-use ostiary_tests::{Program, World, WorldOptions, eventually};
+use ostiary_store::testing::execute;
+use ostiary_tests::{PATIENCE, Program, World, WorldOptions, eventually};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const BUCKET: &str = "carves";
 
+/// A node whose api is away tries a block again for some 90 s.
+const A_LONG_WHILE: Duration = Duration::from_secs(3);
+
+/// From the thirtieth block on, all wait until a lock is let go: so that what is to happen in the middle does.
+const NO_MORE_BLOCKS: &str = "CREATE FUNCTION wait_for_us() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.block_id >= 30 THEN PERFORM pg_advisory_xact_lock_shared(30); END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER wait_for_us BEFORE INSERT ON carve_blocks FOR EACH ROW EXECUTE FUNCTION wait_for_us()";
+
 /// A fleet of nodes that carve: a file of some 2 MB in blocks of 32 KiB.
-async fn carving_fleet(world: &World, versions: &[Version], compression: bool) -> (Fleet, Carver) {
+async fn carving_fleet(
+    world: &World,
+    versions: &[Version],
+    compression: bool,
+    retry_unit: Duration,
+) -> (Fleet, Carver) {
     let carver = Carver {
         block_size: 32 * 1024,
         compression,
@@ -24,7 +41,7 @@ async fn carving_fleet(world: &World, versions: &[Version], compression: bool) -
         .fleet(versions.len())
         .versions(versions)
         .carver(carver.clone())
-        .retry_unit(Duration::from_secs(1))
+        .retry_unit(retry_unit)
         .start()
         .await
         .unwrap();
@@ -33,6 +50,14 @@ async fn carving_fleet(world: &World, versions: &[Version], compression: bool) -
     })
     .await;
     (fleet, carver)
+}
+
+/// A new folder, of nobody else's.
+fn folder(name: &str) -> PathBuf {
+    let name = format!("ostiary-{name}-{}", ostiary_dev::random_hex(8));
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 async fn id_of(world: &World, fleet: &Fleet, node: usize) -> String {
@@ -67,8 +92,7 @@ async fn shown(world: &World, node: &str, state: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_carve_comes_through_kills_of_api_and_worker_and_is_downloaded_as_it_was() {
-    let temporary = std::env::temp_dir().join(format!("ostiary-s3-{}", std::process::id()));
-    std::fs::create_dir_all(&temporary).unwrap();
+    let temporary = folder("s3");
     let s3 = S3::start(&temporary).await.unwrap();
     s3.make_bucket(BUCKET).await.unwrap();
     let options = WorldOptions::default()
@@ -81,8 +105,11 @@ async fn a_carve_comes_through_kills_of_api_and_worker_and_is_downloaded_as_it_w
         .set("BLOBS__S3__PATH_STYLE", "true")
         .set("BLOBS__S3__ALLOW_HTTP", "true");
     let mut world = World::start(options).await;
-    let (fleet, carver) = carving_fleet(&world, &[Version(5, 23, 1)], false).await;
+    let (fleet, carver) = carving_fleet(&world, &[Version(5, 23, 1)], false, A_LONG_WHILE).await;
     let node = id_of(&world, &fleet, 0).await;
+    world.db.execute(NO_MORE_BLOCKS).await;
+    let mut held = world.db.db.begin().await.unwrap();
+    execute(&mut held, "SELECT pg_advisory_xact_lock(30)").await;
     let asked = world
         .rest()
         .post(
@@ -93,12 +120,13 @@ async fn a_carve_comes_through_kills_of_api_and_worker_and_is_downloaded_as_it_w
 
     let blocks = "SELECT coalesce(max(received_blocks), 0)::bigint FROM carves";
     eventually("some blocks are there", PATIENCE, async || {
-        (world.scalar(blocks).await >= 10).then_some(())
+        (world.scalar(blocks).await >= 30).then_some(())
     })
     .await;
     world.kill(Program::Worker).await;
     world.kill(Program::Api).await;
     let before = world.scalar(blocks).await;
+    held.rollback().await.unwrap();
     world.launch(Program::Api).await;
     world.ready().await;
     let carve = ended(&fleet, 0).await;
@@ -150,14 +178,14 @@ async fn a_carve_comes_through_kills_of_api_and_worker_and_is_downloaded_as_it_w
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_orders_are_borne_rubbish_is_refused_and_holes_are_given_up() {
-    let folder = std::env::temp_dir().join(format!("ostiary-carves-{}", std::process::id()));
+    let folder = folder("carves");
     let options = WorldOptions::default()
         .set("CARVES__ENABLED", "true")
         .set("BLOBS__FOLDER", &folder.to_string_lossy());
     let world = World::start(options).await;
     // The second one is so old that it skips a block that fails, and still calls its carve a success.
     let versions = [Version(5, 23, 1), Version(2, 11, 2)];
-    let (fleet, carver) = carving_fleet(&world, &versions, true).await;
+    let (fleet, carver) = carving_fleet(&world, &versions, true, Duration::from_secs(1)).await;
     let mut nodes = Vec::new();
     for number in 0..versions.len() {
         fleet.misbehave(number, Misbehaviour::OddCarves).unwrap();
@@ -202,7 +230,8 @@ async fn odd_orders_are_borne_rubbish_is_refused_and_holes_are_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_collected_unless_it_is_switched_on() {
     let world = World::start(WorldOptions::default()).await;
-    let (fleet, _) = carving_fleet(&world, &[Version(5, 23, 1)], false).await;
+    let (fleet, _) =
+        carving_fleet(&world, &[Version(5, 23, 1)], false, Duration::from_secs(1)).await;
     let node = id_of(&world, &fleet, 0).await;
     // Whoever asks past the page, or a schedule of another's making: the node carves, and may not send.
     let id = node.parse().unwrap();

@@ -2,15 +2,12 @@
 //! by the simulator from the bytes that it got, with an etag or without.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ostiary_domain::node_config::is_run_by;
 use ostiary_simulator::Fleet;
 use ostiary_simulator::version::Version;
-use ostiary_tests::{World, WorldOptions, eventually};
+use ostiary_tests::{PATIENCE, World, WorldOptions, eventually};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One of each family that is served differently, and one that speaks of etags.
 const VERSIONS: [Version; 5] = [

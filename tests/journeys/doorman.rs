@@ -2,10 +2,9 @@
 //! sent there before is mistaken for news.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ostiary_store::testing::TestDb;
-use ostiary_tests::{Program, StoredRow, Wire, World, WorldOptions, eventually};
+use ostiary_tests::{PATIENCE, Program, StoredRow, Wire, World, WorldOptions, eventually};
 use serde_json::{Value, json};
 
 const DATABASE: &str = include_str!("../fixtures/moving/doorman.sql");
@@ -79,7 +78,7 @@ async fn the_fleet_of_a_doorman_moves_in_without_enrolling_again() {
     assert!(done.ends_with("Done.\n"), "{done}");
 
     // A key that was asked for moments ago is remembered as unknown for a while.
-    eventually("the key is taken", Duration::from_secs(30), async || {
+    eventually("the key is taken", PATIENCE, async || {
         let answer = wire.post("/config", &json!({"node_key": WEB})).await;
         answer.is_success().then_some(())
     })
@@ -95,11 +94,9 @@ async fn the_fleet_of_a_doorman_moves_in_without_enrolling_again() {
     .map(|(name, sql)| (name.to_owned(), sql.to_owned()))
     .into();
     // The api hears of new packs a moment after it hears of new keys.
-    eventually(
-        "it is asked what it was",
-        Duration::from_secs(10),
-        async || (asked(&wire, WEB).await == web).then_some(()),
-    )
+    eventually("it is asked what it was", PATIENCE, async || {
+        (asked(&wire, WEB).await == web).then_some(())
+    })
     .await;
     let lab = [(
         "pack/it/users".to_owned(),
@@ -140,14 +137,10 @@ async fn go_on(world: &World, wire: &Wire) {
     world
         .command(&["resync", "--target", "prod", "--yes"], "")
         .await;
-    let config = eventually(
-        "the new epoch is sent",
-        Duration::from_secs(30),
-        async || {
-            let config = wire.post("/config", &json!({"node_key": WEB})).await.json();
-            config["options"]["schedule_epoch"].as_u64()
-        },
-    )
+    let config = eventually("the new epoch is sent", PATIENCE, async || {
+        let config = wire.post("/config", &json!({"node_key": WEB})).await.json();
+        config["options"]["schedule_epoch"].as_u64()
+    })
     .await;
     let config_of_lab = wire.post("/config", &json!({"node_key": LAB})).await.json();
     assert_eq!(

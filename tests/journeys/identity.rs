@@ -1,11 +1,9 @@
 //! Who is who, through all programs: conflicts that are merged, enrollments that wait, offices with a bad host, keys by header.
 
-use std::time::Duration;
-
-use ostiary_tests::{Answer, Program, Wire, World, WorldOptions, eventually, run_browser};
+use ostiary_tests::{
+    Answer, PATIENCE, Program, Wire, World, WorldOptions, eventually, run_browser,
+};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The enrollment of a machine with this hardware and this osquery database.
 fn machine(secret: &str, hardware: &str, instance: &str) -> Value {
@@ -213,15 +211,15 @@ async fn one_bad_host_does_not_lock_its_office_out() {
     let options = WorldOptions::only(&[Program::Api])
         .set(
             "API__LIMITS__ENROLL_FAILURES_PER_ADDRESS",
-            "{ burst = 10, per_second = 0.01 }",
+            "{ burst = 10, per_second = 0.0001 }",
         )
         .set(
             "API__LIMITS__ENROLL_PER_HOST",
-            "{ burst = 5, per_second = 0.01 }",
+            "{ burst = 5, per_second = 0.0001 }",
         )
         .set(
             "API__LIMITS__UNKNOWN_KEYS_PER_ADDRESS",
-            "{ burst = 5, per_second = 0.01 }",
+            "{ burst = 5, per_second = 0.0001 }",
         );
     let world = World::start(options).await;
     let wire = world.wire();
@@ -349,7 +347,7 @@ async fn the_key_of_the_header_is_looked_at_before_the_body_is_read() {
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: NodeKey stranger{}\r\nContent-Length: 50000000\r\n\r\n",
             path.len()
         );
-        let bytes = wire.raw(head.as_bytes(), Duration::from_secs(5)).await;
+        let bytes = wire.raw(head.as_bytes(), PATIENCE).await;
         let answer =
             Answer::parse(&bytes).unwrap_or_else(|| panic!("{path}: no answer without the body"));
         assert!(

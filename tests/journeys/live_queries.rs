@@ -1,13 +1,10 @@
 //! Live queries over nodes of all the versions that answer differently.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ostiary_simulator::version::Version;
-use ostiary_tests::{Program, World, WorldOptions, eventually};
+use ostiary_tests::{PATIENCE, Program, World, WorldOptions, eventually};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const VERSIONS: [Version; 5] = [
     Version(2, 1, 0),

@@ -1,16 +1,12 @@
 //! A real osqueryd, if there is one: `OSQUERYD=/usr/bin/osqueryd script/test`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ostiary_dev::process::{Process, Recipe};
-use ostiary_tests::{Program, StoredRow, World, WorldOptions, eventually};
+use ostiary_tests::{PATIENCE, Program, StoredRow, World, WorldOptions, eventually};
 use rustix::process::Signal;
 use serde_json::json;
 use uuid::Uuid;
-
-/// A daemon starts, opens its database and enrolls well within this.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_osqueryd_does_its_work_by_name_and_by_address() {
@@ -45,10 +41,7 @@ async fn a_real_osqueryd_does_its_work_by_name_and_by_address() {
         let node = node.await;
         known.push(node);
         daemon.does_its_work(&world, node, host).await;
-        daemon
-            .process
-            .stop(Signal::TERM, Duration::from_secs(20))
-            .await;
+        daemon.process.stop(Signal::TERM, PATIENCE).await;
     }
     world.end().await;
 }

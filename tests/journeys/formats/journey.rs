@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use ostiary_tests::{Answer, Program, Verdict, Wire, World, WorldOptions, eventually, gzip};
+use ostiary_tests::{
+    Answer, PATIENCE, Program, Verdict, Wire, World, WorldOptions, eventually, gzip,
+};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -306,7 +308,7 @@ impl Played {
         let body = self.words.fill(br#"{"node_key":"{{node_key}}"}"#);
         eventually(
             &format!("{}: live queries are handed out", case.name),
-            Duration::from_secs(20),
+            PATIENCE,
             async || {
                 let answer = wire.post_bytes("/distributed/read", &body).await.json();
                 waiting.retain(|id| answer["queries"].get(id).is_none());
@@ -436,7 +438,7 @@ impl Played {
     ) {
         let sql = format!("SELECT row_to_json(carves)::text FROM carves WHERE carve_id = '{id}'");
         let wanted = expected.and_then(|expected| expected["state"].as_str());
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         let found = loop {
             let found = world.db.texts(&sql).await.pop();
             let carve: Option<Map<String, Value>> =

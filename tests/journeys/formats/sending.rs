@@ -3,15 +3,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use ostiary_tests::{Answer, Wire, World};
+use ostiary_tests::{Answer, PATIENCE, Wire, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::case::How;
-
-/// Longer than osqueryd waits.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The connections of one node.
 pub(super) struct Sender<'w> {

@@ -1,8 +1,6 @@
 //! The replays.
 
-use std::time::Duration;
-
-use ostiary_tests::{Program, StoredTask, World, WorldOptions, eventually};
+use ostiary_tests::{PATIENCE, Program, StoredTask, World, WorldOptions, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -82,19 +80,15 @@ async fn ask(world: &World, replica: &Replica, write: &[u8]) -> Vec<(Uuid, Strin
         ));
     }
     let mut waiting: Vec<&String> = asked.iter().map(|(_, wire_id)| wire_id).collect();
-    eventually(
-        "live queries are handed out",
-        Duration::from_secs(20),
-        async || {
-            let answer = replica
-                .wire
-                .post("/distributed/read", &json!({"node_key": replica.key}))
-                .await
-                .json();
-            waiting.retain(|wire_id| answer["queries"].get(wire_id.as_str()).is_none());
-            waiting.is_empty().then_some(())
-        },
-    )
+    eventually("live queries are handed out", PATIENCE, async || {
+        let answer = replica
+            .wire
+            .post("/distributed/read", &json!({"node_key": replica.key}))
+            .await
+            .json();
+        waiting.retain(|wire_id| answer["queries"].get(wire_id.as_str()).is_none());
+        waiting.is_empty().then_some(())
+    })
     .await;
     asked
 }

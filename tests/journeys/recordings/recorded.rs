@@ -2,10 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::time::Duration;
 
 use base64::Engine as _;
-use ostiary_tests::{Answer, Wire, World, gzip};
+use ostiary_tests::{Answer, PATIENCE, Wire, World, gzip};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -125,7 +124,7 @@ impl Replica {
 
     pub(super) async fn send(&self, recorded: &Recorded, body: &[u8]) -> Answer {
         let request = recorded.request(&self.own(body), self);
-        let answer = Answer::parse(&self.wire.raw(&request, Duration::from_secs(20)).await);
+        let answer = Answer::parse(&self.wire.raw(&request, PATIENCE).await);
         let answer =
             answer.unwrap_or_else(|| panic!("{}: closed without an answer", recorded.path));
         let said = String::from_utf8_lossy(&answer.body);

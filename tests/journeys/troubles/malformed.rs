@@ -1,13 +1,8 @@
 //! Bytes that are no HTTP, or bad HTTP, by raw socket: hyper would answer them by itself and with an empty body.
 
-use std::time::Duration;
-
-use ostiary_tests::{Answer, Program, Wire, World, WorldOptions};
+use ostiary_tests::{Answer, PATIENCE, Program, Wire, World, WorldOptions, eventually};
 
 use super::{ENDPOINTS, assert_accepted, assert_refused, log_body};
-
-/// The api is told to wait 2 s for heads and bodies.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_http_is_never_taken_for_a_success() {
@@ -212,14 +207,17 @@ fn malformed(path: &str, key: &str) -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_cap_connections_are_closed_unanswered() {
-    let options = WorldOptions::only(&[Program::Api]).set("API__HTTP__MAX_CONNECTIONS", "3");
+    // Connections that say nothing keep their places for longer than this takes.
+    let options = WorldOptions::only(&[Program::Api])
+        .set("API__HTTP__MAX_CONNECTIONS", "3")
+        .set("API__HTTP__HEADER_TIMEOUT_SECONDS", "600");
     let world = World::start(options).await;
     let wire = world.wire();
     let mut held = Vec::new();
     for _ in 0..3 {
         // The harness' own look at the port may still hold a place for a moment.
         held.push(
-            ostiary_tests::eventually("a place is free", Duration::from_secs(10), async || {
+            eventually("a place is free", PATIENCE, async || {
                 wire.connect().await.ok()
             })
             .await,
@@ -236,11 +234,9 @@ async fn beyond_the_cap_connections_are_closed_unanswered() {
         "{exchange:?}"
     );
     drop(held);
-    let served = ostiary_tests::eventually(
-        "a place is free again",
-        Duration::from_secs(10),
-        async || wire.request("POST", "/log", &[], b"{}").await,
-    );
+    let served = eventually("a place is free again", PATIENCE, async || {
+        wire.request("POST", "/log", &[], b"{}").await
+    });
     assert_refused("a post without a key", Some(&served.await));
     world.end().await;
 }
