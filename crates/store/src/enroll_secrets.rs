@@ -224,7 +224,8 @@ pub async fn revoke(
     .await?)
 }
 
-/// Renames a tag in all secrets that give it; returns how many did.
+/// Renames a tag in all secrets that give it, and in what they gave: who lost it since does not get it back under its new name. Returns
+/// how many secrets give it.
 ///
 /// # Errors
 /// Postgres failed.
@@ -239,6 +240,18 @@ pub async fn rename_tag(conn: &mut Conn, from: &str, to: &str) -> Result<u64> {
         from,
         to
     )
-    .execute(conn);
-    Ok(done.await?.rows_affected())
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        r#"
+        WITH gone AS (DELETE FROM tags_given WHERE name = lower($1) AND lower($1) <> lower($2) RETURNING node_id)
+        INSERT INTO tags_given (node_id, name) SELECT node_id, lower($2) FROM gone
+        ON CONFLICT ON CONSTRAINT tags_given_pkey DO NOTHING
+        "#,
+        from,
+        to
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }
