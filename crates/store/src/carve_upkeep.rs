@@ -339,33 +339,29 @@ pub struct ToExplain {
     pub carve_id: String,
 }
 
-/// Claims carves begun since then of which it is not known yet who asked, or what SHA-256 the node gives them: those that nobody has
-/// looked at, and those whose node has answered since.
+/// Carves begun since then of which it is not known yet who asked, or what SHA-256 the node gives them: those that nobody has looked at,
+/// and those whose node has answered since.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn take_unexplained(
+pub async fn list_unexplained(
     conn: &mut Conn,
     since: DateTime<Utc>,
-    now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<ToExplain>> {
     Ok(sqlx::query!(
         r#"
-        UPDATE carves SET looked_at = $3 WHERE id IN (
-            SELECT id FROM carves c
-            WHERE started_at > $1 AND node_id IS NOT NULL AND (live_query_id IS NULL OR node_sha256 IS NULL)
-                AND (looked_at IS NULL OR EXISTS (
-                    SELECT FROM live_query_tasks t JOIN live_queries q ON q.id = t.live_query_id
-                    WHERE t.node_id = c.node_id AND q.sql ILIKE '%carve%' AND t.row_count > 0
-                        -- the api has a clock of its own
-                        AND t.finished_at > c.looked_at - interval '1 minute'))
-            ORDER BY started_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED)
-        RETURNING id, node_id AS "node_id!", carve_id
+        SELECT id, node_id AS "node_id!", carve_id FROM carves c
+        WHERE started_at > $1 AND node_id IS NOT NULL AND (live_query_id IS NULL OR node_sha256 IS NULL)
+            AND (looked_at IS NULL OR EXISTS (
+                SELECT FROM live_query_tasks t JOIN live_queries q ON q.id = t.live_query_id
+                WHERE t.node_id = c.node_id AND q.sql ILIKE '%carve%' AND t.row_count > 0
+                    -- the api has a clock of its own
+                    AND t.finished_at > c.looked_at - interval '1 minute'))
+        ORDER BY started_at DESC LIMIT $2
         "#,
         since,
-        limit,
-        now
+        limit
     )
     .fetch_all(conn)
     .await?
@@ -376,6 +372,21 @@ pub async fn take_unexplained(
         carve_id: row.carve_id,
     })
     .collect())
+}
+
+/// Notes that all was told of a carve that its node had answered until then.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn note_looked(conn: &mut Conn, id: CarveId, until: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "UPDATE carves SET looked_at = $2 WHERE id = $1",
+        id.0,
+        until
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Results of live queries on carves in which this one occurs, oldest first: the query and its rows.
@@ -403,14 +414,14 @@ pub async fn list_mentions(
     .collect())
 }
 
-/// Notes what results of live queries tell of a carve; what is known already stays.
+/// Notes what a result of live queries tells of a carve, and `asker`, if that is the query that asked for it; what is known already stays.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn explain(
     conn: &mut Conn,
     id: CarveId,
-    live_query: LiveQueryId,
+    asker: Option<LiveQueryId>,
     path: &str,
     node_sha256: Option<&str>,
 ) -> Result<()> {
@@ -421,7 +432,7 @@ pub async fn explain(
         WHERE id = $1
         "#,
         id.0,
-        live_query.0,
+        asker.map(|id| id.0),
         path,
         node_sha256
     )

@@ -58,7 +58,8 @@ pub async fn list_open(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<LiveQu
 
 /// Claims tasks of a node for being handed out now: those it never got, and those whose offer brought nothing for so long that the
 /// answer was lost or the node died. What is not returned was handed out lately, or is settled. A query that makes a node carve is not
-/// handed out again once the node has begun to carve: it did run, and would collect the same files twice.
+/// handed out again once the node has begun to carve, unless for another query as far as that is known: it did run, and would collect the
+/// same files twice.
 ///
 /// # Errors
 /// Postgres failed.
@@ -82,7 +83,8 @@ pub async fn take(
             WHERE task.state = 'offered' AND task.offered_at <= $4 AND task.offers < (
                 SELECT CASE WHEN discovery = '' THEN $5::integer ELSE $6 END FROM live_queries WHERE id = task.live_query_id)
             AND NOT ('carves' = ANY ((SELECT tables FROM live_queries WHERE id = task.live_query_id)::text[])
-                AND EXISTS (SELECT FROM carves c WHERE c.node_id = task.node_id AND c.started_at >= task.offered_at))
+                AND EXISTS (SELECT FROM carves c WHERE c.node_id = task.node_id AND c.started_at >= task.offered_at
+                    AND (c.live_query_id IS NULL OR c.live_query_id = task.live_query_id)))
         RETURNING live_query_id
         "#,
         node.0,

@@ -29,18 +29,21 @@ pub(crate) async fn give_up(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Finds who asked for carves, and what SHA-256 their nodes give them: a result of a live query names both.
+/// Finds who asked for carves, and what SHA-256 their nodes give them: a result of a live query names both. That somebody has looked is
+/// noted last: to look twice does no harm.
 pub(crate) async fn explain(app: &App) -> Result<()> {
     let (mut conn, now) = (app.db.acquire().await?, app.now());
     let since = now - EXPLAIN_FOR;
-    for carve in carve_upkeep::take_unexplained(&mut conn, since, now, EXPLAIN_AT_ONCE).await? {
+    for carve in carve_upkeep::list_unexplained(&mut conn, since, EXPLAIN_AT_ONCE).await? {
         for (live_query, rows) in carve_upkeep::list_mentions(&mut conn, &carve).await? {
             let Some(row) = carve_row(&rows, &carve.carve_id) else {
                 continue;
             };
+            let asker = row.is_asked_for.then_some(live_query);
             let sha256 = row.sha256.as_deref();
-            carve_upkeep::explain(&mut conn, carve.id, live_query, &row.path, sha256).await?;
+            carve_upkeep::explain(&mut conn, carve.id, asker, &row.path, sha256).await?;
         }
+        carve_upkeep::note_looked(&mut conn, carve.id, now).await?;
     }
     Ok(())
 }

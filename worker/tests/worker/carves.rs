@@ -348,27 +348,21 @@ async fn results_of_live_queries_tell_who_asked_and_what_the_node_says_of_it() {
     let sha256 = hex(&Sha256::digest(&content));
     carves.carve(node, &content, 1000, &[]).await;
     let mentions = [
-        (1, other, "SELECT * FROM carves", GUID, "/not/ours", ""),
+        (1, other, "SELECT * FROM carves", 1, "/not/ours", ""),
+        (2, node, "SELECT 1", 1, "/no/carve/query", ""),
+        // It was asked before the other one, and answered after it.
+        (3, node, "SELECT * FROM carves", 0, "/etc/hosts", ""),
         (
-            2,
-            node,
-            "SELECT 'x' AS carve_guid",
-            GUID,
-            "/no/carve/query",
-            "",
-        ),
-        (
-            3,
+            4,
             node,
             "SELECT * FROM carves WHERE carve = 1",
-            GUID,
+            1,
             "/etc/hosts",
             "",
         ),
-        (4, node, "SELECT * FROM carves", GUID, "/etc/hosts", &sha256),
+        (5, node, "SELECT * FROM carves", 0, "/etc/hosts", &sha256),
     ];
-    for (n, node, sql, guid, path, sha256) in mentions {
-        let sql = if n == 2 { "SELECT 1" } else { sql };
+    for (n, node, sql, carve, path, sha256) in mentions {
         carves
             .stage
             .test
@@ -377,7 +371,7 @@ async fn results_of_live_queries_tell_who_asked_and_what_the_node_says_of_it() {
                  VALUES ('00000000-0000-7000-8000-00000000000{n}', 'lq-{n}', $q${sql}$q$, now(), now());
                  INSERT INTO live_query_tasks (live_query_id, node_id, state, rows)
                  VALUES ('00000000-0000-7000-8000-00000000000{n}', '{node}', 'done',
-                    '[{{\"carve_guid\":\"{guid}\",\"path\":\"{path}\",\"sha256\":\"{sha256}\",\"status\":\"SCHEDULED\"}}]')"
+                    '[{{\"carve_guid\":\"{GUID}\",\"carve\":\"{carve}\",\"path\":\"{path}\",\"sha256\":\"{sha256}\"}}]')"
             ))
             .await;
     }
@@ -386,7 +380,7 @@ async fn results_of_live_queries_tell_who_asked_and_what_the_node_says_of_it() {
         carves
             .told("right(live_query_id::text, 1), path, node_sha256")
             .await,
-        format!("3|/etc/hosts|{sha256}")
+        format!("4|/etc/hosts|{sha256}")
     );
     carves.end().await;
 }

@@ -28,6 +28,9 @@ pub struct CarveRow {
     pub status: String,
     /// SHA-256 of the uploaded archive in lower case, once the node knows it; archives above its `read_max` have none.
     pub sha256: Option<String>,
+    /// The statement that gave this row may have asked for the carve; a row of one that was there before says `carve = 0`
+    /// (`osquery/tables/forensic/carves.cpp`).
+    pub is_asked_for: bool,
 }
 
 /// Finds the carve with this GUID in the rows of a result (a JSON array of objects).
@@ -43,6 +46,7 @@ pub fn carve_row(rows: &str, carve_id: &str) -> Option<CarveRow> {
             CarveRow {
                 path: text("path"),
                 status: text("status"),
+                is_asked_for: row.get("carve") != Some("0"),
                 sha256: Some(sha256)
                     .filter(|hash| hash.len() == 64 && hash.bytes().all(|c| c.is_ascii_hexdigit())),
             }
@@ -77,8 +81,8 @@ mod tests {
     fn a_carve_is_found_by_its_guid_and_hashes_that_are_none_are_left_out() {
         let hash = "AB".repeat(32);
         let rows = format!(
-            r#"[5,{{"carve_guid":"a","path":"/a","sha256":"","status":"SCHEDULED"}},
-                {{"carve_guid":"b","path":"/b,/c","sha256":"{hash}","status":"SUCCESS"}},{{"carve_guid":"c","sha256":"-1"}}]"#
+            r#"[5,{{"carve_guid":"a","path":"/a","sha256":"","status":"SCHEDULED","carve":"1"}},
+                {{"carve_guid":"b","path":"/b,/c","sha256":"{hash}","status":"SUCCESS","carve":"0"}},{{"carve_guid":"c","sha256":"-1"}}]"#
         );
         let row = carve_row(&rows, "b").unwrap();
         assert_eq!(
@@ -88,6 +92,8 @@ mod tests {
         assert_eq!(row.sha256, Some("ab".repeat(32)));
         assert_eq!(carve_row(&rows, "a").unwrap().sha256, None);
         assert_eq!(carve_row(&rows, "c").unwrap().sha256, None);
+        let is_asked_for = |id| carve_row(&rows, id).unwrap().is_asked_for;
+        assert_eq!(["a", "b", "c"].map(is_asked_for), [true, false, true]);
         assert_eq!(carve_row(&rows, "d"), None);
         assert_eq!(carve_row("{}", "a"), None);
     }

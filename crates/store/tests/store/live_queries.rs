@@ -121,6 +121,12 @@ async fn what_has_begun_to_carve_is_not_offered_again() {
         [1, 1, 0],
         "the first answer was lost, the second ran"
     );
+    let carved = "UPDATE carves SET live_query_id =";
+    for (query, offers) in [(PLAIN, 0), (CONDITIONAL, 1)] {
+        test.execute(&format!("{carved} '{query}'")).await;
+        let taken = live_query_tasks::take(&mut conn, node, &ids[..1], at(3 * again)).await;
+        assert_eq!(taken.unwrap().len(), offers, "a carve of {query}");
+    }
     drop(conn);
     test.drop().await;
 }
