@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_domain::ids::NodeId;
+use ostiary_domain::osquery::endpoint::Endpoint;
 use ostiary_store::checkins::{self, Checkin};
 use ostiary_store::configs::{self, DocumentHash};
 use ostiary_store::node_keys::{self, KeyHash};
@@ -17,15 +18,6 @@ use crate::configs::Document;
 const NOTE_KEY_EVERY: TimeDelta = TimeDelta::hours(1);
 /// Nodes in one statement.
 const CHUNK: usize = 5_000;
-
-/// Which endpoint a node called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Config,
-    Log,
-    DistributedRead,
-    DistributedWrite,
-}
 
 /// Who called.
 #[derive(Debug, Clone)]
@@ -75,6 +67,8 @@ impl Checkins {
             Endpoint::Log => &mut checkin.log_at,
             Endpoint::DistributedRead => &mut checkin.distributed_read_at,
             Endpoint::DistributedWrite => &mut checkin.distributed_write_at,
+            Endpoint::Enroll => &mut checkin.enroll_at,
+            Endpoint::CarveStart | Endpoint::CarveContinue => &mut checkin.seen_at,
         };
         *at = Some(now);
         checkin.ip = caller.ip.or(checkin.ip);

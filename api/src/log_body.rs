@@ -108,7 +108,10 @@ impl LogBody {
 
     /// The node key, wherever it can be found in a body that is not whole.
     pub(crate) fn key_in_fragments(&self) -> Option<String> {
-        let (beginning, end) = (lossy(&self.beginning), lossy(&self.end));
+        let (beginning, end) = (
+            String::from_utf8_lossy(&self.beginning),
+            String::from_utf8_lossy(&self.end),
+        );
         let fragments = Fragments {
             head: &beginning,
             end: &end,
@@ -119,7 +122,7 @@ impl LogBody {
 
     /// Does a malformed body look as if it had not been cut off? Then some line in it is malformed beyond telling where it ends.
     pub(crate) fn looks_whole(&self) -> bool {
-        let end = lossy(&self.end);
+        let end = String::from_utf8_lossy(&self.end);
         let fragments = Fragments {
             head: "",
             end: &end,
@@ -133,7 +136,10 @@ impl LogBody {
         if let Ok(head) = &self.head {
             return LogType::parse(&head.log_type);
         }
-        let (beginning, end) = (lossy(&self.beginning), lossy(&self.end));
+        let (beginning, end) = (
+            String::from_utf8_lossy(&self.beginning),
+            String::from_utf8_lossy(&self.end),
+        );
         let fragments = Fragments {
             head: &beginning,
             end: &end,
@@ -146,10 +152,6 @@ impl LogBody {
     pub(crate) fn beginning(&self, max: usize) -> &[u8] {
         &self.beginning[..self.beginning.len().min(max)]
     }
-}
-
-fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
 }
 
 /// Takes the inflated body.

@@ -5,9 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::osquery::LogType;
+use ostiary_domain::osquery::endpoint::Endpoint;
 use sha2::{Digest as _, Sha256};
-
-use crate::checkins::Endpoint;
 
 /// What osqueryd sends in order, each from a thread and a buffer of its own: a post that is refused blocks those behind it in the same
 /// stream, and says nothing of the others.

@@ -95,11 +95,7 @@ impl<'p> OpenPost<'p> {
 
     /// Reads it. Its lines are remembered, whether they could be understood or not.
     pub(crate) fn read(&self, memory: &mut Memory) -> ReadPost<'_> {
-        let log_type = match self.batch.log_type {
-            b'r' => LogType::Result,
-            b's' => LogType::Status,
-            _ => LogType::Unknown,
-        };
+        let log_type = LogType::of_letter(self.batch.log_type);
         let lines = split_lines(&self.text);
         let version = self.batch.client_version.parse().ok();
         let receipt = Receipt {
@@ -117,15 +113,6 @@ impl<'p> OpenPost<'p> {
             repeated: dedup.repeated(),
             decoded: decode(log_type, dedup.keep_new(lines), &receipt),
         }
-    }
-}
-
-/// The wire's name of a log type.
-pub(crate) fn log_type_name(log_type: LogType) -> &'static str {
-    match log_type {
-        LogType::Result => "result",
-        LogType::Status => "status",
-        LogType::Unknown => "unknown",
     }
 }
 

@@ -3,11 +3,11 @@
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use ostiary_domain::osquery::endpoint::Endpoint;
 use ostiary_domain::osquery::{ConfigRequest, sanitise};
 
 use super::request::Head;
 use crate::App;
-use crate::checkins::Endpoint;
 use crate::error::Result;
 
 pub(crate) async fn config(State(app): State<App>, request: Request) -> Result<Response> {

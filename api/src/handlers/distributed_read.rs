@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
+use ostiary_domain::osquery::endpoint::Endpoint;
 use ostiary_domain::osquery::{DistributedReadRequest, DistributedReadResponse, sanitise};
 
 use super::request::Head;
 use crate::App;
-use crate::checkins::Endpoint;
 use crate::error::Result;
 use crate::live_queries::HandedOut;
 

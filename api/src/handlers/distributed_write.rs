@@ -6,6 +6,8 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use ostiary_domain::ids::NodeId;
+use ostiary_domain::live_query::is_wire_id;
+use ostiary_domain::osquery::endpoint::Endpoint;
 use ostiary_domain::osquery::{Accepted, DistributedWrite, QueryStats, RequestError, sanitise};
 use ostiary_store::Db;
 use ostiary_store::live_query_tasks::{self, Answer};
@@ -15,7 +17,6 @@ use super::request::{Head, off_thread};
 use super::unusable::{self, Malformed};
 use crate::App;
 use crate::body::{self, Bounds, END, Read};
-use crate::checkins::Endpoint;
 use crate::error::Result;
 use crate::fragments::Fragments;
 use crate::oversized::Stream;
@@ -119,7 +120,10 @@ async fn not_readable(
     error: RequestError,
 ) -> Result<Json<Accepted>> {
     let end = &read.bytes[read.bytes.len().saturating_sub(END)..];
-    let (beginning, end) = (lossy(&read.bytes[..read.bytes.len().min(END)]), lossy(end));
+    let (beginning, end) = (
+        String::from_utf8_lossy(&read.bytes[..read.bytes.len().min(END)]),
+        String::from_utf8_lossy(end),
+    );
     let behind = Fragments {
         head: "",
         end: &end,
@@ -137,10 +141,6 @@ async fn not_readable(
         error,
     };
     unusable::malformed(app, head, body).await
-}
-
-fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
 }
 
 /// What can be told of a body that is too large.
@@ -189,11 +189,7 @@ fn named_ids(parts: &[&str]) -> Vec<String> {
     let mut ids: Vec<String> = parts
         .iter()
         .flat_map(|part| part.split('"'))
-        .filter(|text| {
-            text.strip_prefix("lq-").is_some_and(|rest| {
-                rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
-            })
-        })
+        .filter(|text| is_wire_id(text))
         .map(ToOwned::to_owned)
         .collect();
     ids.sort_unstable();

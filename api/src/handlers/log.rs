@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use ostiary_domain::ids::NodeId;
+use ostiary_domain::osquery::endpoint::Endpoint;
 use ostiary_domain::osquery::{Accepted, LogHead, LogType};
 use ostiary_store::log_batches::{self, NewBatch};
 use ostiary_store::{Db, nodes};
@@ -13,7 +14,6 @@ use super::request::Head;
 use super::unusable::{self, Malformed};
 use crate::App;
 use crate::body::Bounds;
-use crate::checkins::Endpoint;
 use crate::error::{Error, Result};
 use crate::log_body::LogBody;
 use crate::oversized::Stream;
@@ -72,11 +72,7 @@ async fn store(
 ) -> Result<()> {
     let batch = NewBatch {
         node_id,
-        log_type: match kind {
-            LogType::Result => b'r',
-            LogType::Status => b's',
-            LogType::Unknown => b'x',
-        },
+        log_type: kind.letter(),
         received_at: app.clock.now(),
         client_version: head.client_version.clone(),
         data,

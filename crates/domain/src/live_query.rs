@@ -36,6 +36,21 @@ pub const DISCOVERY_SINCE: OsqueryVersion = OsqueryVersion::new(5, 8, 0);
 /// (`osquery/distributed/distributed.cpp`, from 5.5 on).
 const DENYLISTED: &str = "distributed query is denylisted";
 
+/// The id of a live query on the wire: short, and without dots (osquery 2.x splits there).
+#[must_use]
+pub fn wire_id(id: LiveQueryId) -> String {
+    format!("{WIRE_PREFIX}{}", id.0.simple())
+}
+
+/// Is this a text as [`wire_id`] makes it?
+#[must_use]
+pub fn is_wire_id(text: &str) -> bool {
+    text.strip_prefix(WIRE_PREFIX)
+        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+const WIRE_PREFIX: &str = "lq-";
+
 /// Does a node's error say that it refuses the query because it was killed while running the same text?
 #[must_use]
 pub fn is_denylisted(message: &str) -> bool {
@@ -93,7 +108,7 @@ impl TaskState {
 pub struct LiveQuery {
     /// Which.
     pub id: LiveQueryId,
-    /// Its id on the wire: no dots (osquery 2.x splits there), short, unique.
+    /// Its id on the wire: see [`wire_id`].
     pub wire_id: String,
     /// What nodes run.
     pub sql: String,

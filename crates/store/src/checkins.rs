@@ -13,7 +13,7 @@ use crate::{Conn, Result};
 pub struct Checkin {
     /// Address of the latest request.
     pub ip: Option<IpAddr>,
-    /// Latest request of a node that was refused it, because it waits for an approval.
+    /// Latest request of another kind than those below, or of a node that was refused it because it waits for an approval.
     pub seen_at: Option<DateTime<Utc>>,
     /// Latest `/enroll`.
     pub enroll_at: Option<DateTime<Utc>>,

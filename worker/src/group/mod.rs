@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::NodeId;
+use ostiary_domain::osquery::LogType;
 use ostiary_store::log_batches::compress;
 use ostiary_store::pending::{self, Pending, TakeLimits, Work};
 use ostiary_store::reporting_nodes::{self, ReportingNode};
@@ -155,6 +156,7 @@ impl Counts {
         metrics::counter!("ostiary_worker_repeated_lines_total").increment(self.repeated);
         metrics::counter!("ostiary_worker_unreadable_total").increment(self.unreadable);
         metrics::counter!("ostiary_worker_findings_opened_total").increment(outcome.opened);
+        metrics::counter!("ostiary_worker_findings_recovered_total").increment(outcome.recovered);
         if let Some(oldest) = rows.iter().map(|row| row.received_at).min() {
             let lag = (now - oldest).as_seconds_f64().max(0.0);
             metrics::histogram!("ostiary_worker_lag_seconds").record(lag);
@@ -256,11 +258,7 @@ fn open_posts<'p>(
 pub(crate) fn set_aside(row: &Pending, reason: String) -> NewUnreadable {
     let (batch_id, log_type, data) = match &row.work {
         Work::Batch(batch) => {
-            let log_type = match batch.log_type {
-                b'r' => "result",
-                b's' => "status",
-                _ => "unknown",
-            };
+            let log_type = LogType::of_letter(batch.log_type).as_str();
             (Some(batch.id), log_type, batch.data.clone())
         }
         Work::Fact(fact) => (None, "fact", compress(fact.to_string().as_bytes())),

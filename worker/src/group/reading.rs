@@ -18,7 +18,7 @@ use ostiary_store::{Conn, Result};
 use super::names::LONGEST_NAME;
 use super::{Counts, set_aside};
 use crate::App;
-use crate::decoding::{ReadPost, log_type_name};
+use crate::decoding::ReadPost;
 use crate::facts::Fact;
 use crate::judging::Source;
 use crate::knowledge::Known;
@@ -323,7 +323,7 @@ fn unreadable(post: &ReadPost<'_>, reason: String, bytes: &[u8]) -> NewUnreadabl
         id: new_id(),
         node_id: post.node_id,
         batch_id: Some(post.batch_id),
-        log_type: log_type_name(post.log_type).into(),
+        log_type: post.log_type.as_str().into(),
         received_at: post.received_at,
         reason,
         data: compress(&bytes[..bytes.len().min(UNREADABLE_MAX)]),

@@ -27,6 +27,36 @@ impl LogType {
             _ => Self::Unknown,
         }
     }
+
+    /// The wire's name; `unknown` for whatever is neither.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Result => "result",
+            Self::Status => "status",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// By which a stored post tells of which log it is.
+    #[must_use]
+    pub fn letter(self) -> u8 {
+        match self {
+            Self::Result => b'r',
+            Self::Status => b's',
+            Self::Unknown => b'x',
+        }
+    }
+
+    /// Of which log a post with this letter is.
+    #[must_use]
+    pub fn of_letter(letter: u8) -> Self {
+        match letter {
+            b'r' => Self::Result,
+            b's' => Self::Status,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// One post, split but not decoded; everything is borrowed from the body.
