@@ -31,11 +31,12 @@ export async function signedIn({ manager_url: base, user, password }, work) {
   ];
   // Chromium's sandbox does not work as root.
   if (process.getuid() === 0) args.push("--no-sandbox");
-  const browser = await chromium.launch({ executablePath: findChromium(), args });
+  const browser = await chromium.launch({ executablePath: findChromium(), args, timeout: 180_000 });
   try {
     const context = await browser.newContext({ baseURL: base, viewport: { width: 1440, height: 900 } });
     const page = await context.newPage();
-    page.setDefaultTimeout(20_000);
+    // Generous, for the machine may be busy.
+    page.setDefaultTimeout(180_000);
     const complaints = [];
     page.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) complaints.push(`${page.url()}: ${message.text()}`);

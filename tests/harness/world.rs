@@ -16,6 +16,8 @@ use crate::{PATIENCE, Rest, Servers, Wire, eventually};
 
 /// The secret by which nodes of a test enroll.
 const ENROLL_SECRET: &str = "journey-enroll-secret";
+/// How long programs wait for Postgres where nobody stops it, in milliseconds.
+const PATIENT_MS: u32 = 60_000;
 const ADMIN: (&str, &str) = ("admin", "journey-password-1");
 
 /// One of our processes.
@@ -75,11 +77,13 @@ impl WorldOptions {
         }
     }
 
-    /// With servers of its own.
+    /// With servers of its own. The time-outs are those of production then: such servers are stopped and paused.
     #[must_use]
     pub fn private_servers(mut self) -> Self {
         self.private_servers = true;
-        self
+        self.set("DATABASE__ACQUIRE_TIMEOUT_MS", "3000")
+            .set("DATABASE__STATEMENT_TIMEOUT_MS", "10000")
+            .set("API__ANSWER_TIMEOUT_MS", "5000")
     }
 
     /// Only these programs.
@@ -367,6 +371,7 @@ impl World {
             &self.folder.join("commands.log"),
         );
         recipe.env = self.settings.clone();
+        recipe.env.push(patient());
         recipe.env.push((
             "OSTIARY_DATABASE__URL".into(),
             self.db.url(Some("ostiary_manager")),
@@ -387,6 +392,7 @@ impl World {
         let log = self.folder.join("commands.log");
         let mut recipe = Recipe::new("ostiary-manager", command, &log);
         recipe.env = self.settings.clone();
+        recipe.env.push(patient());
         recipe
             .env
             .push(("OSTIARY_DATABASE__URL".into(), self.db.url(None)));
@@ -531,10 +537,20 @@ fn base_settings(
         ),
         ("WORKER__LISTEN", worker.to_string()),
         ("OUTPUTS__ALLOW_PRIVATE_ADDRESSES", "true".into()),
+        // On a busy machine everything takes long, and few journeys are about that.
+        ("DATABASE__ACQUIRE_TIMEOUT_MS", PATIENT_MS.to_string()),
+        ("DATABASE__STATEMENT_TIMEOUT_MS", PATIENT_MS.to_string()),
+        ("API__ANSWER_TIMEOUT_MS", PATIENT_MS.to_string()),
     ]
     .into_iter()
     .map(|(name, value)| (format!("OSTIARY_{name}"), value))
     .collect()
+}
+
+/// For a command, which tries nothing again.
+fn patient() -> (String, String) {
+    let name = "OSTIARY_DATABASE__ACQUIRE_TIMEOUT_MS".to_owned();
+    (name, PATIENT_MS.to_string())
 }
 
 /// The programs that script/test has just built, else those beside this test.

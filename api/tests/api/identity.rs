@@ -1,12 +1,12 @@
 //! Who a node is, as it sees it: keys that go on to work whatever enrolls beside them, keys by header, waiting for an approval.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Api, endpoints, modern_enroll, parse, post};
+use crate::support::{Api, PATIENCE, endpoints, modern_enroll, parse, post, until};
 
 /// An enrollment with this hardware (UUID and serial number) and this database; empty texts are not told.
 fn claim(hardware: &str, serial: &str, instance: &str) -> Value {
@@ -23,8 +23,6 @@ async fn no_enrollment_makes_a_key_invalid_that_is_in_use() {
     let api = Api::start_with(|settings| {
         settings.api.limits.enroll_per_host.per_second = 0.0;
         settings.api.alive_minutes = 0;
-        // Not about time: the machine may be busy with other tests.
-        settings.api.answer_timeout_ms = 15_000;
     })
     .await;
     let mut keys = Vec::new();
@@ -77,29 +75,34 @@ async fn a_clone_finds_itself_again_and_makes_no_third_node() {
     api.stop().await;
 }
 
-/// The head of a request, and nothing of its body.
-async fn only_the_head(api: &Api, path: &str, headers: &str) -> Option<crate::support::Answer> {
+/// The head of a request, and nothing of its body: what is answered within `patience`.
+async fn only_the_head(
+    api: &Api,
+    path: &str,
+    headers: &str,
+    patience: Duration,
+) -> Option<crate::support::Answer> {
     let mut socket = TcpStream::connect(api.address).await.unwrap();
     let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let reading = socket.read_to_end(&mut answer);
-    let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
+    let _ = tokio::time::timeout(patience, reading).await;
     parse(&answer)
 }
 
 #[tokio::test]
 async fn nothing_is_read_of_a_large_body_whose_header_names_no_node() {
-    let api = Api::start_with(|settings| settings.api.http.body_timeout_seconds = 20).await;
+    let api = Api::start_with(|settings| settings.api.http.body_timeout_seconds = 600).await;
     let key = api.enroll("web-1").await;
     let off = api.enroll("web-2").await;
     api.db
         .execute("UPDATE nodes SET disabled_at = now() WHERE hostname = 'web-2'")
         .await;
-    let started = Instant::now();
-    while api.post("/config", json!({"node_key": off})).await.status != 403 {
-        assert!(started.elapsed() < Duration::from_secs(10));
-    }
+    until("the node is disabled", async || {
+        api.post("/config", json!({"node_key": off})).await.status == 403
+    })
+    .await;
     for (path, _) in endpoints(&key)
         .iter()
         .filter(|(path, _)| *path != "/enroll")
@@ -118,7 +121,7 @@ async fn nothing_is_read_of_a_large_body_whose_header_names_no_node() {
                     (off.clone(), "disabled"),
                 ] {
                     let headers = format!("Authorization: NodeKey {header}\r\n{size}");
-                    let answer = only_the_head(&api, &path, &headers)
+                    let answer = only_the_head(&api, &path, &headers, PATIENCE)
                         .await
                         .unwrap_or_else(|| {
                             panic!("{path}, {what}, {whose}: the body was waited for")
@@ -129,10 +132,8 @@ async fn nothing_is_read_of_a_large_body_whose_header_names_no_node() {
         }
     }
     let headers = format!("Authorization: NodeKey {key}\r\nContent-Length: 60000000\r\n");
-    assert!(
-        only_the_head(&api, "/log", &headers).await.is_none(),
-        "of a known node it is waited for"
-    );
+    let answer = only_the_head(&api, "/log", &headers, Duration::from_secs(2));
+    assert!(answer.await.is_none(), "of a known node it is waited for");
     api.stop().await;
 }
 
@@ -231,14 +232,11 @@ async fn a_machine_that_waits_has_a_key_and_is_served_once_it_is_approved() {
     api.db
         .execute("UPDATE nodes SET approval = NULL, disabled_at = NULL")
         .await;
-    let started = Instant::now();
-    while !api
-        .post("/config", json!({"node_key": key}))
-        .await
-        .is_success()
-    {
-        assert!(started.elapsed() < Duration::from_secs(10));
-    }
+    until("it is served", async || {
+        let answer = api.post("/config", json!({"node_key": key})).await;
+        answer.is_success()
+    })
+    .await;
     assert!(
         api.post("/config", json!({"node_key": again}))
             .await

@@ -32,6 +32,11 @@ pub(crate) fn endpoints(key: &str) -> Vec<(&'static str, Value)> {
 pub(crate) const NO_REDIS: &str = "redis://127.0.0.1:9/";
 pub(crate) const SECRET: &str = "the-enroll-secret";
 
+/// How long anything may take that must happen in the end. Generous, for the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// osqueryd hangs up after this long.
+pub(crate) const CLIENT_WAITS: Duration = Duration::from_secs(16);
+
 pub(crate) struct Api {
     pub(crate) db: TestDb,
     pub(crate) address: SocketAddr,
@@ -40,14 +45,14 @@ pub(crate) struct Api {
     shutdown: CancellationToken,
 }
 
-/// Settings for a plain listener on any port.
+/// Settings for a plain listener on any port. Patient with Postgres: most tests are not about time.
 pub(crate) fn settings(database_url: &str) -> Settings {
     let settings = json!({
         "log": {"filter": "info", "format": "text"},
-        "database": {"url": database_url, "max_connections": 6, "acquire_timeout_ms": 1500},
+        "database": {"url": database_url, "max_connections": 6, "acquire_timeout_ms": 60_000, "statement_timeout_ms": 60_000},
         "redis": {"url": NO_REDIS, "prefix": "api-test", "timeout_ms": 200},
         "keys": {"enroll": "11".repeat(32)},
-        "api": {"plain_listen": "127.0.0.1:0", "checkin_flush_ms": 200, "freshness_poll_ms": 100, "answer_timeout_ms": 3000},
+        "api": {"plain_listen": "127.0.0.1:0", "checkin_flush_ms": 200, "freshness_poll_ms": 100, "answer_timeout_ms": 60_000},
     });
     serde_json::from_value(settings).unwrap()
 }
@@ -166,12 +171,27 @@ impl Api {
                 return;
             }
             assert!(
-                started.elapsed() < Duration::from_secs(10),
+                started.elapsed() < PATIENCE,
                 "{sql} gives {texts:?}, not {expected:?}"
             );
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }
+}
+
+/// Waits until it holds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+/// Little patience with Postgres, as tests want it where it is away.
+pub(crate) fn hasty(settings: &mut Settings) {
+    settings.database.acquire_timeout_ms = 1_500;
+    settings.api.answer_timeout_ms = 3_000;
 }
 
 /// The enrollment of an osqueryd 5.23 on `host` with this instance id.
@@ -256,8 +276,7 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
         write
     });
     let mut answer = Vec::new();
-    let reading =
-        tokio::time::timeout(Duration::from_secs(15), read.read_to_end(&mut answer)).await;
+    let reading = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer)).await;
     let _ = reading.expect("the server answers or closes");
     sending.abort();
     answer

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ostiary_boot::tls::ClientCertificates;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::{Api, raw};
+use crate::support::{Api, PATIENCE, raw};
 
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -25,8 +25,10 @@ impl Authority {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder =
-            std::env::temp_dir().join(format!("ostiary-tls-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!(
+            "ostiary-tls-{name}-{}",
+            ostiary_boot::clock::new_id()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
         Self { issuer, folder }
@@ -64,7 +66,7 @@ async fn start(authority: &Authority, clients: ClientCertificates) -> (Api, std:
         api.client_ca = Some(authority.path("ca.pem"));
         api.client_certificates = clients;
         api.certificate_check_seconds = 1;
-        api.http.handshake_timeout_seconds = 1;
+        api.http.handshake_timeout_seconds = 4;
     })
     .await;
     let address = api.tls_address();
@@ -147,12 +149,10 @@ async fn tls_1_2_and_1_3_are_spoken_by_name_and_by_address() {
         !plain.starts_with(b"HTTP"),
         "a request without TLS gets an alert at most"
     );
-    let started = Instant::now();
     assert!(
         raw(address, b"").await.is_empty(),
         "who says nothing is left"
     );
-    assert!(started.elapsed() < Duration::from_secs(5));
     api.stop().await;
 }
 
@@ -210,7 +210,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_never
     let started = Instant::now();
     while ask(address, config(), "localhost").await.unwrap().1 != renewed {
         assert!(
-            started.elapsed() < Duration::from_secs(10),
+            started.elapsed() < PATIENCE,
             "the old certificate stays for ever"
         );
     }
@@ -230,7 +230,8 @@ async fn the_next_certificate_is_tried_and_who_refuses_it_is_served_at_once() {
         api.private_key = present.path("server.key");
         api.next_certificate = Some(next.path("server.pem"));
         api.next_private_key = Some(next.path("server.key"));
-        api.next_certificate_trial_seconds = 5;
+        // Longer than two connections take on a busy machine.
+        api.next_certificate_trial_seconds = 15;
         api.certificate_check_seconds = 1;
     })
     .await;
@@ -261,10 +262,7 @@ async fn the_next_certificate_is_tried_and_who_refuses_it_is_served_at_once() {
         // Between trials a node that trusts only the next root is refused.
         match say(address, node(&next), "localhost", &request).await {
             Ok(said) => break said,
-            Err(_) => assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "no trial comes"
-            ),
+            Err(_) => assert!(started.elapsed() < PATIENCE, "no trial comes"),
         }
     };
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

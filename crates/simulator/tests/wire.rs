@@ -17,6 +17,9 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+/// How long anything may take that must happen in the end. Generous, for the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A request as it came.
 #[derive(Clone)]
 struct Seen {
@@ -189,7 +192,7 @@ fn plain(seen: &Seen, config: &Json) -> Reply {
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -223,7 +226,13 @@ async fn a_node_starts_in_osquerys_order_and_tells_the_hash_of_its_config() {
         .start()
         .await
         .expect("a fleet");
-    until("a result", || !host.lines("result").is_empty()).await;
+    // Each comes from a thread of its own.
+    until("results, status lines, a poll", || {
+        !host.lines("result").is_empty()
+            && host.lines("status").len() >= 20
+            && !host.of("/distributed/read").is_empty()
+    })
+    .await;
     let seen = host.seen();
     assert_eq!(seen[0].path, "/enroll");
     assert_eq!(seen[0].authorization, None);
@@ -235,8 +244,6 @@ async fn a_node_starts_in_osquerys_order_and_tells_the_hash_of_its_config() {
     assert_eq!(seen[1].json(), json!({"node_key": "key-1"}));
     assert_eq!(seen[1].authorization.as_deref(), Some("NodeKey key-1"));
     assert_eq!(seen[1].user_agent, "osquery/5.23.1");
-    assert!(host.lines("status").len() >= 20);
-    assert!(!host.of("/distributed/read").is_empty());
     let line = &host.lines("result")[0];
     assert_eq!(
         line["snapshot"],
@@ -260,7 +267,9 @@ async fn a_cut_connection_is_followed_at_once_by_the_same_post() {
         _ => plain(seen, &json!({})),
     })
     .await;
-    let fleet = Fleet::builder(host.settings())
+    let mut settings = host.settings();
+    settings.logger_tls_period = 600;
+    let fleet = Fleet::builder(settings)
         .nodes(1)
         .start()
         .await
@@ -268,7 +277,10 @@ async fn a_cut_connection_is_followed_at_once_by_the_same_post() {
     until("lines are deleted", || !fleet.ledger().is_empty()).await;
     let posts = host.of("/log");
     assert_eq!(posts[0].body, posts[1].body);
-    assert!(posts[1].at - posts[0].at < Duration::from_millis(900));
+    assert!(
+        posts[1].at - posts[0].at < Duration::from_secs(500),
+        "long before the next period"
+    );
     assert_eq!(fleet.traffic().1, 1);
     assert_eq!(
         (fleet.totals().failures, fleet.ledger().len()),
@@ -285,7 +297,9 @@ async fn lines_are_deleted_only_on_success_and_failures_are_followed_by_growing_
         _ => plain(seen, &json!({})),
     })
     .await;
-    let fleet = Fleet::builder(host.settings())
+    let mut settings = host.settings();
+    settings.logger_tls_period = 2;
+    let fleet = Fleet::builder(settings)
         .nodes(1)
         .start()
         .await
@@ -297,11 +311,9 @@ async fn lines_are_deleted_only_on_success_and_failures_are_followed_by_growing_
     until("lines are deleted", || !fleet.ledger().is_empty()).await;
     let posts = host.of("/log");
     let gaps = [posts[1].at - posts[0].at, posts[2].at - posts[1].at];
-    assert!(
-        gaps[0] >= Duration::from_millis(900) && gaps[0] < Duration::from_secs(3),
-        "{gaps:?}"
-    );
-    assert!(gaps[1] >= Duration::from_millis(3500), "{gaps:?}");
+    // One period and four; how much later a busy machine comes to it says nothing.
+    assert!(gaps[0] >= Duration::from_millis(1900), "{gaps:?}");
+    assert!(gaps[1] >= Duration::from_millis(7500), "{gaps:?}");
     assert_eq!(fleet.ledger().len(), waiting);
     assert_eq!(fleet.totals().failures, 2);
     let sent = posts[2].json();
@@ -335,11 +347,8 @@ async fn an_old_node_repeats_each_period_and_an_empty_error_deletes_its_lines() 
         .expect("a fleet");
     until("lines are deleted", || !fleet.ledger().is_empty()).await;
     let posts = host.of("/log");
-    assert!(
-        posts[..4]
-            .windows(2)
-            .all(|pair| pair[1].at - pair[0].at < Duration::from_secs(3))
-    );
+    // Silence that grows would take 1 + 4 + 9 periods.
+    assert!(posts[3].at - posts[0].at < Duration::from_secs(13));
     assert_eq!(posts[0].authorization, None);
     assert_eq!(posts[0].body.last(), Some(&b'\n'));
     assert_eq!(posts[0].json()["data"][0]["severity"], "0");
@@ -498,6 +507,8 @@ async fn a_restart_on_the_same_database_keeps_key_counters_and_lines() {
     })
     .await;
     let folder = std::env::temp_dir().join(format!("ostiary-fleet-{}", std::process::id()));
+    // Of a process of the same number that was killed.
+    let _ = std::fs::remove_dir_all(&folder);
     let start = || {
         Fleet::builder(host.settings())
             .nodes(1)
@@ -505,7 +516,10 @@ async fn a_restart_on_the_same_database_keeps_key_counters_and_lines() {
             .start()
     };
     let fleet = start().await.expect("a fleet");
-    until("results wait", || fleet.totals().queries_run > 0).await;
+    until("results wait, and lines were refused", || {
+        fleet.totals().queries_run > 0 && !host.of("/log").is_empty()
+    })
+    .await;
     let identity = fleet.identity(0).expect("node 0");
     fleet.stop().await;
     let before = host.of("/log").last().map(Seen::json).expect("a post");
@@ -611,7 +625,7 @@ async fn clones_share_hardware_but_not_a_database_and_some_nodes_compress() {
         host.of("/log").iter().any(|seen| seen.gzip)
     })
     .await;
-    assert!(fleet.drain(Duration::from_secs(10)).await);
+    assert!(fleet.drain(PATIENCE).await);
     fleet.stop().await;
 }
 
@@ -647,8 +661,9 @@ async fn a_new_node_keeps_the_etag_of_its_config_until_it_restarts_and_an_old_on
             .collect()
     };
     let known = Some("e1".to_owned());
-    until("two answers that nothing changed", || {
-        fleet.totals().configs_unchanged >= 2
+    until("two answers that nothing changed, and both nodes", || {
+        let totals = fleet.totals();
+        totals.configs_unchanged >= 2 && totals.configs_changed >= 2
     })
     .await;
     assert_eq!(

@@ -56,7 +56,7 @@ impl TestDb {
             .await
             .expect("the test server can be reached");
         create(&mut admin, &name, &format!("TEMPLATE \"{template}\"")).await;
-        let db = Db::prepare(&Options::at(with_database(&server, &name)), "test")
+        let db = Db::prepare(&options(with_database(&server, &name)), "test")
             .expect("the URL was just used");
         Self { db, name, server }
     }
@@ -81,7 +81,7 @@ impl TestDb {
     /// The URL cannot be read.
     #[must_use]
     pub fn as_role(&self, role: &str) -> Db {
-        Db::prepare(&Options::at(self.url(Some(role))), role).expect("the URL was just made")
+        Db::prepare(&options(self.url(Some(role))), role).expect("the URL was just made")
     }
 
     /// Runs statements as the owner.
@@ -120,6 +120,16 @@ impl TestDb {
             let sql = format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE)", self.name);
             let _ = admin.execute(sqlx::AssertSqlSafe(sql)).await;
         }
+    }
+}
+
+/// For tests that are not about time: on a busy machine a connection or a statement may take long.
+#[must_use]
+pub fn options(url: String) -> Options {
+    Options {
+        acquire_timeout_ms: 180_000,
+        statement_timeout_ms: 180_000,
+        ..Options::at(url)
     }
 }
 
@@ -163,7 +173,7 @@ async fn make_template(server: String) -> String {
             .await
             .expect("a left-over draft can be dropped");
         create(&mut admin, &draft, "").await;
-        let db = Db::prepare(&Options::at(with_database(&server, &draft)), "template")
+        let db = Db::prepare(&options(with_database(&server, &draft)), "template")
             .expect("the URL was just used");
         db.migrate()
             .await

@@ -256,7 +256,7 @@ async fn what_reads_otherwise_than_it_was_written_does_not_become_an_object() {
         let mut entries = std::fs::read_dir(&folder.0).unwrap();
         entries.next().unwrap().unwrap().path()
     };
-    let deadline = SystemTime::now() + Duration::from_secs(20);
+    let deadline = SystemTime::now() + Duration::from_secs(180);
     while written().metadata().unwrap().len() < 8 << 20 {
         assert!(SystemTime::now() < deadline, "the first part is not there");
         tokio::task::yield_now().await;

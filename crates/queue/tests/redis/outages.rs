@@ -145,7 +145,7 @@ async fn a_worker_stops_gracefully_though_redis_is_gone() {
     gate.until_begun(1).await;
     redis.stop();
     gate.let_through(1);
-    let stop = tokio::time::timeout(Duration::from_secs(10), worker.stop_gracefully());
+    let stop = tokio::time::timeout(Duration::from_secs(180), worker.stop_gracefully());
     stop.await.expect("a stop does not wait for Redis for ever");
 }
 

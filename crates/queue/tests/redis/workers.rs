@@ -17,7 +17,9 @@ use ostiary_queue::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::server::{RedisServer, delivery, depth, handler, start_worker, until, until_empty};
+use crate::server::{
+    LEASE, RedisServer, delivery, depth, handler, start_worker, until, until_empty,
+};
 
 /// A handler that waits at a gate, and counts who came to it and who went through.
 #[derive(Clone)]
@@ -102,7 +104,7 @@ async fn a_job_longer_than_its_lease_stays_with_its_worker() {
     let first = start_worker(&queue, 1, gate.handler::<DeliverAlert>());
     gate.until_begun(1).await;
     let second = start_worker(&queue, 1, gate.handler::<DeliverAlert>());
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    tokio::time::sleep(LEASE * 5 / 2).await;
     gate.until_begun(1).await;
     gate.let_through(1);
     until_empty::<DeliverAlert>(&queue).await;
