@@ -205,7 +205,8 @@ pub struct TakeLimits {
     pub rows: i64,
     /// Compressed bytes at most; one row is taken however large it is.
     pub bytes: i64,
-    /// Only rows whose ids lie between these, both included; `None` for any.
+    /// Only rows whose ids lie between these, both included; `None` for any. A node with a row before them is left alone, as if
+    /// that row were not yet due: who locks it only now has not seen that row, and would work a later one first.
     pub only: Option<(i64, i64)>,
 }
 
@@ -225,13 +226,14 @@ pub async fn take(
     let rows = sqlx::query!(
         r#"
         WITH heads AS MATERIALIZED (
-            SELECT head.id, bool_and(head.due_at <= $2) OVER (PARTITION BY wanted.node_id ORDER BY head.id) AS ready
+            SELECT head.id,
+                bool_and(head.due_at <= $2 AND head.id >= $5) OVER (PARTITION BY wanted.node_id ORDER BY head.id) AS ready
             FROM unnest($1::uuid[]) AS wanted (node_id)
             CROSS JOIN LATERAL (SELECT id, due_at FROM pending WHERE node_id = wanted.node_id ORDER BY id LIMIT $3) head
         ), claimed AS MATERIALIZED (
             SELECT id, node_id, kind, batch_id, received_at, fact, attempts, claims
             FROM pending
-            WHERE id IN (SELECT id FROM heads WHERE ready AND id BETWEEN $5 AND $6 ORDER BY id LIMIT $3)
+            WHERE id IN (SELECT id FROM heads WHERE ready AND id <= $6 ORDER BY id LIMIT $3)
             ORDER BY id
             FOR UPDATE
         ), sized AS (

@@ -96,7 +96,8 @@ async fn work_comes_whole_and_in_order_and_within_its_limits() {
             }
         )
         .await,
-        ids[1..3]
+        ids[1..2],
+        "the first node has an earlier row, which must come first"
     );
     assert_eq!(take(&mut tx, &[node(2)], at, ANY).await, [ids[1], ids[3]]);
     assert!(
