@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostiary-dev", 1),
     ("ostiary-sql-check", 1),
     ("ostiary-blobs", 1),
+    ("ostiary-archives", 1),
     ("ostiary-api", 2),
     ("ostiary-manager", 2),
     ("ostiary-worker", 2),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures::TryStreamExt as _;
+use ostiary_archives::unpacked;
 use ostiary_blobs::Blob;
 use ostiary_domain::carve::ArchiveFormat;
 use ostiary_store::carve_lists::CarveFile;
@@ -20,8 +21,6 @@ use crate::error::{Error, Result};
 const CHUNK: usize = 64 * 1024;
 /// Chunks that may wait for whoever downloads.
 const AHEAD: usize = 4;
-/// Memory that a zstd frame may ask for, as a power of two: as when it was listed.
-const WINDOW_LOG: u32 = 27;
 
 /// How long whoever downloads may take nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,12 +131,6 @@ fn hand_on(
         Ok(sent) => Ok(sent.is_ok()),
         Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
     }
-}
-
-fn unpacked(archive: impl Read) -> std::io::Result<impl Read> {
-    let mut decoder = zstd::stream::read::Decoder::new(archive)?;
-    decoder.window_log_max(WINDOW_LOG)?;
-    Ok(decoder)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 
 use chrono::DateTime;
-use ostiary_domain::carve::{Shape, entry_path, shown_path};
+use ostiary_archives::{MAX_FILES, list};
+use ostiary_domain::carve::{ArchiveFormat, Shape, entry_path, shown_path};
 use ostiary_domain::fingerprint::PostFingerprints;
 use ostiary_domain::log::{Receipt, decode, split_lines};
 use ostiary_domain::node_config::{section, section_check};
@@ -37,6 +38,7 @@ pub const DECODERS: &[Decoder] = &[
     ("carve_start", carve_start),
     ("carve_block", carve_block),
     ("carve_path", carve_path),
+    ("carve_listing", carve_listing),
     ("pack_file", packs),
     ("pack_yaml", pack_yaml),
     ("node_keys", node_keys),
@@ -279,6 +281,31 @@ fn carve_path(bytes: &[u8]) {
     let path = entry_path(bytes, "c");
     assert!(path.len() <= 4096 + "…".len());
     assert!(!shown_path(&path).chars().any(char::is_control));
+}
+
+/// An archive is listed within its bounds, whatever it says; cut off, it is listed as far as it went; files lie inside of it.
+fn carve_listing(bytes: &[u8]) {
+    for format in [
+        ArchiveFormat::of(bytes),
+        ArchiveFormat::Tar,
+        ArchiveFormat::ZstdTar,
+    ] {
+        let listing = list(bytes, format, "c");
+        let count = listing.file_count.unwrap_or_default() as usize;
+        assert_eq!(listing.files.len(), count.min(MAX_FILES));
+        assert!(listing.file_count.is_some() || !listing.problem.is_empty());
+        assert!(!listing.problem.chars().any(char::is_control));
+        let mut end = 0;
+        for file in &listing.files {
+            assert!(file.path.len() <= 4096 + "…".len() && !file.path.contains('\0'));
+            let Some(at) = file.data_at else { continue };
+            assert!(at > end && at % 512 == 0, "files lie one behind the other");
+            assert!(format != ArchiveFormat::Tar || at <= bytes.len() as u64);
+            end = at;
+        }
+        let half = list(&bytes[..bytes.len() / 2], format, "c");
+        assert_eq!(half.files, listing.files[..half.files.len()]);
+    }
 }
 
 /// A file that was read can be written, and a file that we wrote is read as the same.

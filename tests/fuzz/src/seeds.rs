@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use ostiary_domain::osquery::pack_file;
+use ostiary_domain::osquery::{CarveBlock, pack_file};
 use serde_json::Value;
 
 /// Larger bodies make bad seeds.
@@ -35,6 +35,10 @@ pub fn of_fixtures() -> Vec<(String, Vec<u8>)> {
         {
             seeds.push(("rule_json".into(), bytes));
         }
+    }
+    for file in files(&root.join("carves")) {
+        let archive = std::fs::read(&file).expect("fixtures can be read");
+        seeds.push(("carve_listing".into(), archive));
     }
     for file in files(&root.join("../../deploy/demo/packs")) {
         let text = std::fs::read_to_string(&file).expect("the starter packs can be read");
@@ -130,6 +134,12 @@ fn of_post(case: &Value, post: &Value, seeds: &mut Vec<(String, Vec<u8>)>) {
     };
     for decoder in decoders {
         seeds.push(((*decoder).to_owned(), body.clone()));
+    }
+    if let Some(data) = CarveBlock::parse(&String::from_utf8_lossy(&body))
+        .ok()
+        .and_then(|block| block.decode_data().ok())
+    {
+        seeds.push(("carve_listing".to_owned(), data));
     }
     if endpoint.ends_with("/log") {
         let text = String::from_utf8_lossy(&body);

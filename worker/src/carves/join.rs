@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
+use ostiary_archives::{Listing, list};
 use ostiary_blobs::{Blobs, Writer};
 use ostiary_boot::clock::new_id;
 use ostiary_domain::carve::{ArchiveFormat, Shape};
@@ -15,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::listing::{Incoming, Listing, list};
+use super::listing::{Incoming, joined};
 use crate::App;
 
 /// How long a carve is held without a sign of life.
@@ -208,8 +209,8 @@ async fn copy(
     Ok(Joined {
         sha256: format!("{:x}", hash.finalize()),
         format: format.as_str(),
-        files: listing.files,
-        file_count: listing.file_count,
+        files: listing.files.into_iter().map(joined).collect(),
+        file_count: (listing.file_count).map(|count| i32::try_from(count).unwrap_or(i32::MAX)),
         problem: listing.problem,
     })
 }
