@@ -48,9 +48,10 @@ function countChosen(form) {
 
 /** Has SQL looked at while it is typed, and says below the field what is wrong and where. Nothing is run or stored. */
 async function lookAtSql(area) {
-  const form = area.form;
-  const out = form.querySelector("[data-sql-said]") ?? document.createElement("span");
-  if (!out.isConnected) {
+  const { form } = area;
+  let out = area.nextElementSibling;
+  if (!out?.matches("[data-sql-said]")) {
+    out = document.createElement("span");
     out.className = "form-hint";
     out.dataset.sqlSaid = "";
     out.setAttribute("role", "status");
@@ -61,8 +62,13 @@ async function lookAtSql(area) {
     out.textContent = "";
     return;
   }
-  const fields = new URLSearchParams({ sql, what: form.matches("[action='/live-queries']") ? "live" : "" });
+  // Views may read the others of their form, so the whole form comes along.
+  const fields = new URLSearchParams(form.matches("[data-entries]") ? new FormData(form) : "");
   for (const name of ["csrf", "target", "platform", "node_ids"]) fields.set(name, form.elements[name]?.value ?? "");
+  const platform = area.closest("[data-entry]")?.querySelector("[name$='_platform']");
+  if (platform) fields.set("platform", platform.value);
+  fields.set("sql", sql);
+  fields.set("what", area.dataset.sql);
   let said;
   try {
     const answer = await fetch("/sql-check", { method: "POST", body: fields, headers: { accept: "application/json" } });
@@ -80,7 +86,7 @@ async function lookAtSql(area) {
 
 let sqlTimer;
 document.addEventListener("input", (event) => {
-  if (!event.target.matches("textarea[name='sql']")) return;
+  if (!event.target.matches("textarea[data-sql]")) return;
   clearTimeout(sqlTimer);
   sqlTimer = setTimeout(() => lookAtSql(event.target), 400);
 });

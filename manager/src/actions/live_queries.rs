@@ -280,7 +280,7 @@ pub async fn learn_tables(
 
 /// Tables with their columns that osquery does not ship, as a node reported them. What is no plain name is left out: it is typed by
 /// nobody and would only disturb.
-fn reported_tables(rows: &str) -> BTreeMap<String, Vec<KnownColumn>> {
+pub(super) fn reported_tables(rows: &str) -> BTreeMap<String, Vec<KnownColumn>> {
     #[derive(Deserialize)]
     struct Row {
         table_name: String,

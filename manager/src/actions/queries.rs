@@ -4,14 +4,14 @@ use ostiary_domain::ids::{PackId, QueryId};
 use ostiary_domain::node_config::conditions::oddity_of_query_name;
 use ostiary_domain::osquery::OsqueryVersion;
 use ostiary_store::Conn;
-use ostiary_store::packs::PackRecord;
+use ostiary_store::packs::{self, PackRecord};
 use ostiary_store::queries::{self, QueryRecord, QueryValues};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::audit::Change;
 use super::config_change::{ConfigChange, Saving};
-use super::sql_check::{SqlKind, SqlUse};
+use super::sql_check::{SqlKind, SqlUse, StoredSql};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
 use crate::error::{Error, Result};
@@ -145,6 +145,29 @@ async fn validate(
         .await;
     check.done()?;
     Ok(values)
+}
+
+/// The SQL of a query that is stored, for whom it goes to.
+///
+/// # Errors
+/// [`Error::NotFound`], or Postgres failed.
+pub(crate) async fn stored_sql(
+    conn: &mut Conn,
+    pack: Option<PackId>,
+    query: &QueryDraft,
+) -> Result<StoredSql> {
+    let pack = match pack {
+        Some(id) => Some(packs::find(conn, id).await?.ok_or(Error::NotFound)?),
+        None => None,
+    };
+    let target = pack.as_ref().map_or(&query.target, |pack| &pack.target);
+    Ok(StoredSql {
+        what: SqlKind::Query,
+        place: String::new(),
+        sql: query.sql.clone(),
+        platform: platform_within(pack.as_ref(), &query.platform).to_owned(),
+        target: target.clone(),
+    })
 }
 
 /// Makes a query in a pack, or (`None`) in the schedule.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::audit::Change;
 use super::config_change::{ConfigChange, Saving};
+use super::section_form::{SectionForm, field_name};
 use super::sql_check::{Brought, SqlUse, check_sql_among};
 use super::validate::{Check, taken};
 use crate::auth::{Edit, Permit};
@@ -27,8 +28,10 @@ pub struct SectionDraft {
     pub name: String,
     /// What it is for.
     pub description: String,
-    /// JSON.
+    /// JSON, unless `fields` say it.
     pub value: String,
+    /// The value field by field, of keys that have such a form.
+    pub fields: Option<SectionForm>,
     /// Tag expression.
     pub target: String,
     /// Where two pieces contradict each other the higher one stays; empty for 0.
@@ -45,6 +48,7 @@ impl From<&SectionRecord> for SectionDraft {
             name: values.name.clone(),
             description: values.description.clone(),
             value: serde_json::to_string_pretty(&values.value).unwrap_or_default(),
+            fields: SectionForm::of(&values.key, &values.value),
             target: values.target.clone(),
             priority: values.priority.to_string(),
             enabled: values.enabled,
@@ -76,13 +80,18 @@ async fn validate(app: &App, conn: &mut Conn, draft: &SectionDraft) -> Result<Se
     let values = SectionValues {
         name: check.name("name", &draft.name, 200),
         description: check.text("description", &draft.description, 5000),
-        value: check.json("value", &check_text(&draft.value)),
+        value: match &draft.fields {
+            Some(form) => Value::Object(form.value(&mut check)),
+            None => check.json("value", &check_text(&draft.value)),
+        },
         target: check.target("target", &draft.target),
         priority: check.priority("priority", &draft.priority),
         enabled: draft.enabled,
         key,
     };
-    if !check.is_wrong("value") {
+    if let Some(form) = &draft.fields {
+        check.entries(app, conn, form, &values).await;
+    } else if !check.is_wrong("value") {
         let wrong = check_value(&values.key, &values.value);
         if !wrong.is_empty() {
             check.wrong("value", wrong.join("\n"));
@@ -103,6 +112,47 @@ fn check_text(text: &str) -> String {
 }
 
 impl Check {
+    /// Checks the entries of a section that was edited field by field, each at its own fields.
+    async fn entries(
+        &mut self,
+        app: &App,
+        conn: &mut Conn,
+        form: &SectionForm,
+        values: &SectionValues,
+    ) {
+        let own = [(values.key.clone(), values.value.clone())];
+        for (at, entry) in form.kept() {
+            let Some(value) = values.value.get(&entry.name) else {
+                continue;
+            };
+            let names = form.shape.fields.iter().map(|field| field.member);
+            let mut names = names.map(|member| field_name(at, member));
+            if names.any(|name| self.is_wrong(&name)) {
+                continue;
+            }
+            // Under a name that is fine, what is wrong is the entry's own.
+            let is_own = !check_value(&values.key, &json!({"x": value})).is_empty();
+            let one = json!({&entry.name: value});
+            let wrong = check_value(&values.key, &one);
+            if !wrong.is_empty() {
+                let member = if is_own { form.shape.lists() } else { "name" };
+                self.wrong(&field_name(at, member), wrong.join("\n"));
+            }
+            for statement in statements(&values.key, &one) {
+                let used = SqlUse::of_statement(&statement, &values.target);
+                let brought = Brought::Values(&own);
+                let checked = check_sql_among(conn, app, &used, &statement.sql, brought);
+                if let Err(problem) = checked.await {
+                    self.wrong(&field_name(at, form.shape.sql()), problem.to_string());
+                }
+            }
+        }
+        let wrong = check_value(&values.key, &Value::Object(form.odd(&values.value)));
+        if !wrong.is_empty() {
+            self.wrong("other", wrong.join("\n"));
+        }
+    }
+
     /// Checks SQL that stands inside free JSON; `target` is which nodes get it, and the values that are brought may make tables and
     /// views for it.
     pub(super) async fn statements(

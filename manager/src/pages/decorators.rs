@@ -8,6 +8,7 @@ use super::Fields;
 use super::entries::{Entry, Words};
 use crate::actions::config_change::Saving;
 use crate::actions::decorators::{self, DecoratorDraft};
+use crate::actions::sql_check::{SqlKind, StoredSql, problems_of};
 use crate::auth::{Edit, Permit};
 use crate::error::Result;
 use crate::state::App;
@@ -39,7 +40,7 @@ impl Entry for Decorators {
         }
     }
 
-    fn fresh() -> DecoratorDraft {
+    fn fresh(_: &Fields) -> DecoratorDraft {
         DecoratorDraft {
             moment: "load".to_owned(),
             enabled: true,
@@ -47,8 +48,25 @@ impl Entry for Decorators {
         }
     }
 
+    fn statements(draft: &DecoratorDraft) -> Vec<StoredSql> {
+        vec![StoredSql {
+            what: SqlKind::Decorator,
+            place: String::new(),
+            sql: draft.sql.clone(),
+            platform: String::new(),
+            target: draft.target.clone(),
+        }]
+    }
+
     async fn list(conn: &mut Conn) -> Result<Value> {
-        Ok(json!({"decorators": store::list(conn).await?}))
+        let found = store::list(conn).await?;
+        let problems = problems_of(conn, found.iter().map(|one| &one.values.sql)).await?;
+        let shown = found.iter().map(|one| {
+            let mut shown = json!(one);
+            shown["problem"] = json!(problems.get(&one.values.sql));
+            shown
+        });
+        Ok(json!({"decorators": shown.collect::<Vec<_>>()}))
     }
 
     async fn find(conn: &mut Conn, id: DecoratorId) -> Result<Option<(String, DecoratorDraft)>> {

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use ostiary_store::{Conn, tags};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::Fields;
 use super::shell::Page;
 use crate::actions::config_change::Saving;
+use crate::actions::sql_check::{StoredSql, said_of};
 use crate::auth::{Edit, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
 use crate::state::App;
@@ -48,8 +49,18 @@ pub(crate) trait Entry: 'static {
     /// What a form sent.
     fn draft(fields: &Fields) -> Self::Draft;
 
-    /// What a new form shows.
-    fn fresh() -> Self::Draft;
+    /// What a new form shows; `wanted` is what stands in its address.
+    fn fresh(wanted: &Fields) -> Self::Draft;
+
+    /// What the form of a thing shows at first; `wanted` is what stands in its address.
+    fn shown(draft: Self::Draft, _wanted: &Fields) -> Self::Draft {
+        draft
+    }
+
+    /// The SQL of a thing that is stored.
+    fn statements(_draft: &Self::Draft) -> Vec<StoredSql> {
+        Vec::new()
+    }
 
     /// Members that the form's context has besides.
     fn more() -> Value {
@@ -127,6 +138,7 @@ async fn context<E: Entry>(
     context[E::WORDS.known_as] = json!(known);
     context["form"] = json!(form);
     context["errors"] = json!(errors);
+    context["said"] = json!([]);
     context["all_tags"] = json!(tags::names(&mut *app.db.acquire().await?).await?);
     Ok(context)
 }
@@ -180,8 +192,10 @@ async fn new<E: Entry>(
     State(app): State<App>,
     visitor: Visitor,
     _: Permit<Edit>,
+    RawQuery(wanted): RawQuery,
 ) -> Result<Response> {
-    let context = context::<E>(&app, None, &E::fresh(), FieldErrors::default()).await?;
+    let form = E::fresh(&Fields::parse(wanted.unwrap_or_default().as_bytes()));
+    let context = context::<E>(&app, None, &form, FieldErrors::default()).await?;
     show_form::<E>(&app, &visitor, &new_title::<E>(), context).await
 }
 
@@ -230,9 +244,14 @@ async fn edit<E: Entry>(
     visitor: Visitor,
     _: Permit<Edit>,
     Path(id): Path<E::Id>,
+    RawQuery(wanted): RawQuery,
 ) -> Result<Response> {
     let (name, form) = find::<E>(&app, id).await?;
-    let context = context::<E>(&app, Some((id, &name)), &form, FieldErrors::default()).await?;
+    let form = E::shown(form, &Fields::parse(wanted.unwrap_or_default().as_bytes()));
+    let mut context = context::<E>(&app, Some((id, &name)), &form, FieldErrors::default()).await?;
+    let mut conn = app.db.acquire().await?;
+    context["said"] = json!(said_of(&app, &mut conn, &E::statements(&form)).await);
+    drop(conn);
     show_form::<E>(&app, &visitor, &format!("Edit {name}"), context).await
 }
 

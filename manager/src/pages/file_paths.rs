@@ -8,6 +8,8 @@ use super::Fields;
 use super::entries::{Entry, Words};
 use crate::actions::config_change::Saving;
 use crate::actions::file_paths::{self, FilePathDraft};
+use crate::actions::sql_check::{SqlKind, StoredSql};
+use crate::actions::validate::lines;
 use crate::auth::{Edit, Permit};
 use crate::error::Result;
 use crate::state::App;
@@ -40,11 +42,22 @@ impl Entry for FilePaths {
         }
     }
 
-    fn fresh() -> FilePathDraft {
+    fn fresh(_: &Fields) -> FilePathDraft {
         FilePathDraft {
             enabled: true,
             ..FilePathDraft::default()
         }
+    }
+
+    fn statements(draft: &FilePathDraft) -> Vec<StoredSql> {
+        let of = |sql: String| StoredSql {
+            what: SqlKind::FilePathQuery,
+            place: sql.clone(),
+            sql,
+            platform: String::new(),
+            target: draft.target.clone(),
+        };
+        lines(&draft.queries).into_iter().map(of).collect()
     }
 
     async fn list(conn: &mut Conn) -> Result<Value> {

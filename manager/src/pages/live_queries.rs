@@ -16,6 +16,7 @@ use super::live_query_view::{self, counts, state};
 use super::paging::{pager, request};
 use super::shell::Page;
 use crate::actions::live_queries::{self, LiveQueryDraft};
+use crate::actions::node_tables;
 use crate::actions::validate::words;
 use crate::auth::{Permit, RunLiveQuery, View, Visitor};
 use crate::error::{FieldErrors, Result};
@@ -211,7 +212,7 @@ pub(crate) async fn cancel(
         .await
 }
 
-/// `POST /live-queries/{id}/learn`
+/// `POST /live-queries/{id}/learn`: for the case that the manager was restarted before the node answered.
 pub(crate) async fn learn(
     State(app): State<App>,
     visitor: Visitor,
@@ -229,15 +230,16 @@ pub(crate) async fn learn(
     visitor.done(&format!("/live-queries/{id}"), &said).await
 }
 
-/// `POST /nodes/{id}/learn-tables`
+/// `POST /nodes/{id}/learn-tables`: asks, and takes the answer over when it comes.
 pub(crate) async fn ask_for_tables(
     State(app): State<App>,
     visitor: Visitor,
     permit: Permit<RunLiveQuery>,
     Path(node): Path<NodeId>,
 ) -> Result<Response> {
-    let id = live_queries::ask_for_tables(&app, &permit, node).await?;
-    let said = "Asked. When the node has answered, take its tables over here.";
+    let id = node_tables::learn(&app, &permit, node).await?;
+    let said =
+        "Asked. As soon as the node answers, SQL may use its tables; the result stands here.";
     visitor.done(&format!("/live-queries/{id}"), said).await
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::table::{MAX_ROWS, cell, columns_of, csv_cell, rows_of};
+use crate::actions::node_tables;
 use crate::error::{Error, Result};
 use crate::state::App;
 
@@ -127,8 +128,13 @@ pub(crate) async fn whole(app: &App, id: LiveQueryId) -> Result<Value> {
     let tasks = store::list_tasks(&mut conn, id).await?;
     let most = i64::try_from(MAX_ROWS).unwrap_or(500);
     let answers = store::list_rows(&mut conn, id, most).await?;
+    let reported = match query.purpose.as_str() {
+        "tables" => Some(node_tables::reported(&mut conn, id).await?),
+        _ => None,
+    };
     drop(conn);
     Ok(json!({
+        "reported": reported,
         "live_query": {"id": query.id, "sql": query.sql, "discovery": query.discovery, "description": query.description,
             "target": query.target, "node_count": query.node_ids.len(), "state": state(&query, asked.total(), now),
             "created_by": query.created_by, "created_at": query.created_at, "expires_at": query.expires_at,

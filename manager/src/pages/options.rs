@@ -42,7 +42,7 @@ impl Entry for Options {
         }
     }
 
-    fn fresh() -> OptionDraft {
+    fn fresh(_: &Fields) -> OptionDraft {
         OptionDraft {
             priority: "0".to_owned(),
             ..OptionDraft::default()

@@ -12,6 +12,7 @@ use super::Fields;
 use super::reach::Reach;
 use super::shell::Page;
 use crate::actions::packs::{self, PackDraft};
+use crate::actions::sql_check::problems_of;
 use crate::auth::{Edit, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
 use crate::state::App;
@@ -83,8 +84,14 @@ pub(crate) async fn show(
     let pack = store::find(&mut conn, id).await?.ok_or(Error::NotFound)?;
     let queries = queries::list(&mut conn, Some(id)).await?;
     let reach = Reach::load(&mut conn).await?;
+    let problems = problems_of(&mut conn, queries.iter().map(|query| &query.sql)).await?;
     drop(conn);
-    let context = json!({"pack": shown(&pack, &reach), "queries": queries});
+    let queries = queries.iter().map(|query| {
+        let mut shown = json!(query);
+        shown["problem"] = json!(problems.get(&query.sql));
+        shown
+    });
+    let context = json!({"pack": shown(&pack, &reach), "queries": queries.collect::<Vec<_>>()});
     Page {
         template: "pages/packs/show.html",
         title: &pack.name,

@@ -10,6 +10,7 @@ use super::Fields;
 use super::reach::Reach;
 use super::shell::Page;
 use crate::actions::queries::{self, QueryDraft};
+use crate::actions::sql_check::{problems_of, said_of};
 use crate::auth::{Edit, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
 use crate::state::App;
@@ -74,7 +75,7 @@ impl Place {
         shown["action"] = action.into();
         Ok(json!({
             "pack": pack.map(|pack| json!({"id": pack.id, "name": pack.name})), "query": query, "form": shown, "errors": errors,
-            "all_tags": tags::names(&mut conn).await?,
+            "all_tags": tags::names(&mut conn).await?, "said": [],
         }))
     }
 
@@ -128,9 +129,12 @@ impl Place {
         let query = found
             .filter(|query| query.pack_id == self.pack.map(|id| id.0))
             .ok_or(Error::NotFound)?;
-        let context = self
-            .context(&app, &QueryDraft::from(&query), FieldErrors::default())
-            .await?;
+        let form = QueryDraft::from(&query);
+        let mut context = self.context(&app, &form, FieldErrors::default()).await?;
+        let mut conn = app.db.acquire().await?;
+        let stored = queries::stored_sql(&mut conn, self.pack, &form).await?;
+        context["said"] = json!(said_of(&app, &mut conn, &[stored]).await);
+        drop(conn);
         self.page(&format!("Edit {}", query.name))
             .show(&app, &visitor, context)
             .await
@@ -216,9 +220,11 @@ pub(crate) async fn list(
     let mut conn = app.db.acquire().await?;
     let reach = Reach::load(&mut conn).await?;
     let found = store::list(&mut conn, None).await?;
+    let problems = problems_of(&mut conn, found.iter().map(|query| &query.sql)).await?;
     drop(conn);
     let shown = found.iter().map(|query| {
         let mut shown = json!(query);
+        shown["problem"] = json!(problems.get(&query.sql));
         shown["nodes"] = json!(if query.enabled {
             reach.count(&query.target)
         } else {

@@ -1,14 +1,18 @@
 //! Pieces of top-level keys of configs that have no form of their own.
 
 use ostiary_domain::ids::SectionId;
+use ostiary_domain::node_config::section::{StatementKind, statements};
 use ostiary_domain::node_config::section_check::KNOWN_KEYS;
-use ostiary_store::{Conn, sections as store};
+use ostiary_store::Conn;
+use ostiary_store::sections::{self as store, SectionRecord};
 use serde_json::{Value, json};
 
 use super::Fields;
 use super::entries::{Entry, Words};
 use crate::actions::config_change::Saving;
+use crate::actions::section_form::{SectionForm, Shape};
 use crate::actions::sections::{self, SectionDraft};
+use crate::actions::sql_check::{SqlUse, StoredSql, problems_of};
 use crate::auth::{Edit, Permit};
 use crate::error::Result;
 use crate::state::App;
@@ -35,24 +39,50 @@ impl Entry for Sections {
             name: fields.owned("name"),
             description: fields.owned("description"),
             value: fields.owned("value"),
+            fields: SectionForm::read(fields.text("key"), |name| fields.text(name)),
             target: fields.owned("target"),
             priority: fields.owned("priority"),
             enabled: fields.is_on("enabled"),
         }
     }
 
-    fn fresh() -> SectionDraft {
-        SectionDraft {
+    fn fresh(wanted: &Fields) -> SectionDraft {
+        let fresh = SectionDraft {
+            key: wanted.owned("key"),
+            fields: SectionForm::empty(wanted.text("key")),
             enabled: true,
             ..SectionDraft::default()
+        };
+        Self::shown(fresh, wanted)
+    }
+
+    fn shown(draft: SectionDraft, wanted: &Fields) -> SectionDraft {
+        SectionDraft {
+            fields: draft.fields.filter(|_| wanted.text("as") != "json"),
+            ..draft
         }
+    }
+
+    fn statements(draft: &SectionDraft) -> Vec<StoredSql> {
+        let value = serde_json::from_str(&draft.value).unwrap_or_default();
+        let found = statements(draft.key.trim(), &value).into_iter();
+        found
+            .map(|statement| StoredSql {
+                what: SqlUse::of_statement(&statement, "").what,
+                place: statement.place,
+                sql: statement.sql,
+                platform: statement.platform,
+                target: draft.target.clone(),
+            })
+            .collect()
     }
 
     fn more() -> Value {
         let keys = KNOWN_KEYS.map(|known| {
             json!({"key": known.key, "since": known.since, "meaning": known.meaning, "example": known.example})
         });
-        json!({"known_keys": keys})
+        let with_fields = KNOWN_KEYS.iter().filter_map(|known| Shape::of(known.key));
+        json!({"known_keys": keys, "with_fields": with_fields.collect::<Vec<_>>()})
     }
 
     fn note(draft: &SectionDraft) -> Option<String> {
@@ -61,8 +91,18 @@ impl Entry for Sections {
 
     async fn list(conn: &mut Conn) -> Result<Value> {
         let found = store::list(conn).await?;
+        let of = |section: &SectionRecord| statements(&section.values.key, &section.values.value);
+        let all: Vec<_> = found.iter().flat_map(of).collect();
+        let problems = problems_of(conn, all.iter().map(|statement| &statement.sql)).await?;
         let shown = found.iter().map(|section| {
             let mut shown = json!(section);
+            // The SQL of an automatic table is for a file of the node: what is known of the same text elsewhere does not count.
+            let own = of(section).into_iter();
+            let own = own.filter(|statement| statement.kind != StatementKind::AutoTable);
+            let problem = own
+                .filter_map(|one| Some((one.place, problems.get(&one.sql)?)))
+                .next();
+            shown["problem"] = json!(problem.map(|(place, problem)| format!("{place}: {problem}")));
             shown["value"] = section.values.value.to_string().into();
             shown
         });

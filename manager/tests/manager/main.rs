@@ -18,6 +18,7 @@ mod pages;
 mod rest;
 mod rollouts;
 mod sample;
+mod section_forms;
 mod sections;
 mod sql;
 mod takeover;

@@ -163,7 +163,7 @@ pub(crate) async fn check_sql_among(
     sql: &str,
     brought: Brought<'_>,
 ) -> Result<(), SqlProblem> {
-    let looked = look_among(conn, app, used, sql, brought).await?;
+    let looked = look(conn, app, used, sql, brought).await?;
     // An automatic table runs its SQL on a file of the node: it says nothing about the same text as a query.
     if used.what != SqlKind::AutoTable {
         table_denials::note_sql(conn, sql, &Ok(looked.tables), app.now()).await?;
@@ -171,20 +171,11 @@ pub(crate) async fn check_sql_among(
     Ok(())
 }
 
-/// As [`check_sql`], without remembering anything, and with what is known of the SQL.
+/// As [`check_sql_among`], without remembering anything, and with what is known of the SQL.
 ///
 /// # Errors
 /// What is wrong.
 pub(crate) async fn look(
-    conn: &mut Conn,
-    app: &App,
-    used: &SqlUse<'_>,
-    sql: &str,
-) -> Result<Looked, SqlProblem> {
-    look_among(conn, app, used, sql, Brought::default()).await
-}
-
-async fn look_among(
     conn: &mut Conn,
     app: &App,
     used: &SqlUse<'_>,

@@ -6,6 +6,7 @@
 mod all;
 mod check;
 mod knowledge;
+mod said;
 
 pub use all::{LookedAtAll, look_at_all};
 pub(crate) use check::{
@@ -13,3 +14,4 @@ pub(crate) use check::{
 };
 pub use knowledge::SqlCheckers;
 pub(crate) use knowledge::{Brought, odd_tables};
+pub(crate) use said::{StoredSql, problems_of, said_of};
