@@ -91,7 +91,7 @@ impl TypedEntry {
                 (false, true) => text = typed_value(check, &name, field, typed),
                 // `remove` would move the last member into the gap.
                 (false, false) if typed.trim().is_empty() => {
-                    drop(members.shift_remove(field.member))
+                    drop(members.shift_remove(field.member));
                 }
                 (false, false) => {
                     let value = typed_value(check, &name, field, typed);

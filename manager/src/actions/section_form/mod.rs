@@ -1,5 +1,5 @@
 //! Sections whose value is a set of named entries, edited field by field instead of as JSON: views and automatic tables. What fields an
-//! entry has stands in [`shape`]; how fields become JSON again in [`build`]. What is wrong with the JSON is `sections`' matter.
+//! entry has stands in `shape`; how fields become JSON again in `build`. What is wrong with the JSON is `sections`' matter.
 //!
 //! **Invariant:** what nobody touched stays as it is stored, byte for byte: the order of members, odd blanks, members that no form knows.
 
