@@ -120,6 +120,9 @@ pub enum Error {
     /// Something that we lean on does not answer.
     #[error("temporarily not available")]
     Unavailable,
+    /// Postgres ended our transaction because it and another waited for each other.
+    #[error("temporarily not available")]
+    Deadlock,
     /// A defect of ours.
     #[error("internal error")]
     Internal,
@@ -149,7 +152,7 @@ impl Error {
             | Self::EnrollRefused(_)
             | Self::CarveRefused(_) => StatusCode::FORBIDDEN,
             Self::BlockRefused(_) => StatusCode::CONFLICT,
-            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable | Self::Deadlock => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -157,7 +160,10 @@ impl Error {
 
 impl From<ostiary_store::Error> for Error {
     fn from(error: ostiary_store::Error) -> Self {
-        if error.is_temporary() {
+        if error.is_deadlock() {
+            tracing::info!(%error, "a request met another one");
+            Self::Deadlock
+        } else if error.is_temporary() {
             tracing::warn!(%error, "a request could not be answered");
             Self::Unavailable
         } else {

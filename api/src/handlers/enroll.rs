@@ -147,8 +147,16 @@ impl Outcome {
 }
 
 impl Claimant<'_> {
-    /// Decides and stores in one transaction.
+    /// Decides and stores, once more if a write in the background stood in the way: a node would wait for minutes.
     async fn enroll(&self, app: &App) -> Result<(String, KeyHash, KnownNode)> {
+        match self.try_enroll(app).await {
+            Err(Error::Deadlock) => self.try_enroll(app).await,
+            result => result,
+        }
+    }
+
+    /// Decides and stores in one transaction.
+    async fn try_enroll(&self, app: &App) -> Result<(String, KeyHash, KnownNode)> {
         let now = app.clock.now();
         let mut tx = app.db.begin().await?;
         let Some(secret) = enrollment::find_secret(&mut tx, &self.hmac).await? else {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ostiary_store::{Db, testing};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -48,6 +49,28 @@ async fn no_enrollment_makes_a_key_invalid_that_is_in_use() {
     }
     let revoked = "SELECT count(*)::text FROM node_keys WHERE revoked_at IS NOT NULL";
     assert_eq!(api.db.texts(revoked).await, ["0"]);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_enrollment_and_a_write_in_the_background_never_wait_for_each_other() {
+    let api = Api::start().await;
+    let first = api.post("/enroll", claim("u", "s", "i1")).await;
+    assert!(first.json()["node_key"].is_string(), "{first:?}");
+    // Check-ins and fetched configs are written together: one row of the node is locked, then a row that names it is inserted.
+    let mut tx = api.db.db.begin().await.unwrap();
+    testing::execute(&mut tx, "UPDATE node_checkins SET last_seen_at = now()").await;
+    let waiting = "SELECT '' FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let both = async {
+        until("the enrollment waits", async || {
+            !api.db.texts(waiting).await.is_empty()
+        })
+        .await;
+        testing::execute(&mut tx, "SELECT FROM nodes FOR KEY SHARE").await;
+        Db::commit(tx).await.unwrap();
+    };
+    let (again, ()) = tokio::join!(api.post("/enroll", claim("u", "s", "i1")), both);
+    assert!(again.json()["node_key"].is_string(), "{again:?}");
     api.stop().await;
 }
 

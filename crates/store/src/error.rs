@@ -44,6 +44,12 @@ impl Error {
 }
 
 impl Error {
+    /// Did two transactions wait for each other, so that Postgres ended this one? It has done nothing, and may be tried again at once.
+    #[must_use]
+    pub fn is_deadlock(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40P01"))
+    }
+
     /// Was a statement cancelled, as happens when it takes too long?
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -71,7 +71,7 @@ pub async fn find_by_identifiers(
         JOIN nodes n ON n.id = i.node_id
         LEFT JOIN node_checkins c ON c.node_id = n.id
         ORDER BY n.id
-        FOR UPDATE OF n
+        FOR NO KEY UPDATE OF n
         "#,
         &kinds,
         &values
