@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use ostiary_domain::ids::{LiveQueryId, NodeId};
-use ostiary_domain::live_query::{DISCOVERY_SINCE, Discovery};
+use ostiary_domain::live_query::{DISCOVERY_SINCE, Discovery, wire_id};
 use ostiary_domain::target::Target;
 use ostiary_sql_check::is_shipped;
 use ostiary_store::live_queries::{self, NewLiveQuery};
@@ -114,7 +114,7 @@ async fn ask(
     let mut tables = looked.tables;
     tables.extend(of_discovery.unwrap_or_default());
     let id = LiveQueryId(ostiary_boot::clock::new_id());
-    let (wire_id, now) = (format!("lq-{}", id.0.simple()), app.now());
+    let (wire_id, now) = (wire_id(id), app.now());
     let new = NewLiveQuery {
         id,
         wire_id: &wire_id,

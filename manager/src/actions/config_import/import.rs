@@ -19,7 +19,7 @@ use crate::actions::config_change::{ConfigChange, Saving};
 use crate::actions::kept;
 use crate::actions::validate::Check;
 use crate::auth::{Edit, Permit};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::state::App;
 
 /// Files of one import, and bytes of all of them.
@@ -77,7 +77,7 @@ impl Import {
     /// Reads what was sent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `text`, `name` or `target`.
+    /// `Error::Invalid` on `text`, `name` or `target`.
     pub fn read(draft: &ImportDraft) -> Result<Self> {
         let mut check = Check::default();
         let target = check.target("target", &draft.target);
@@ -268,7 +268,7 @@ pub async fn dry_run(app: &App, _: &Permit<Edit>, import: &Import) -> Result<Rep
 /// nothing is.
 ///
 /// # Errors
-/// [`Error::Refused`] when the report is another by now, or a config would become too large; [`Error::Invalid`] when an option could
+/// `Error::Refused` when the report is another by now, or a config would become too large; `Error::Invalid` when an option could
 /// cut nodes off and that was not confirmed.
 pub async fn apply(
     app: &App,
@@ -279,12 +279,7 @@ pub async fn apply(
 ) -> Result<Report> {
     let mut change = ConfigChange::begin(app).await?;
     let (report, steps) = import.steps(app, &mut change).await?;
-    if report.digest != digest {
-        return Err(Error::Refused(
-            "The config has moved on since this was shown, so something else would be done now. Nothing was changed; look at it again."
-                .to_owned(),
-        ));
-    }
+    report.confirmed(digest)?;
     carry_out(app, &mut change, steps.writes).await?;
     let name = import.names();
     let after = Some(
@@ -312,7 +307,7 @@ pub async fn keep(app: &App, permit: &Permit<Edit>, import: &Import) -> Result<U
 /// What a kept import would do now.
 ///
 /// # Errors
-/// [`Error::NotFound`] when it is another's, or its hour is over.
+/// `Error::NotFound` when it is another's, or its hour is over.
 pub async fn report_of_kept(
     app: &App,
     permit: &Permit<Edit>,
@@ -326,7 +321,7 @@ pub async fn report_of_kept(
 /// Applies a kept import as [`apply`] does, and forgets it.
 ///
 /// # Errors
-/// As [`apply`], and [`Error::NotFound`].
+/// As [`apply`], and `Error::NotFound`.
 pub async fn apply_kept(
     app: &App,
     permit: &Permit<Edit>,

@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use crate::error::{Error, Result};
+
 /// What happens to a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,6 +88,20 @@ impl Report {
         hash.update(text);
         report.digest = hex::encode(&hash.finalize()[..12]);
         report
+    }
+
+    /// Is this what was shown?
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when `digest` is that of another report.
+    pub(in crate::actions) fn confirmed(&self, digest: &str) -> Result<()> {
+        if self.digest == digest {
+            return Ok(());
+        }
+        Err(Error::Refused(
+            "Things have moved on since this was shown, so something else would be done now. Nothing was changed; look at it again."
+                .to_owned(),
+        ))
     }
 
     /// Is there nothing to be done?

@@ -28,7 +28,7 @@ use crate::actions::config_import::{
     check_sql_of, compare,
 };
 use crate::auth::{Admin, Permit};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::state::App;
 
 /// What was read, in words of ours.
@@ -222,7 +222,7 @@ pub async fn plan_doorman(app: &App, _: &Permit<Admin>, import: &DoormanImport) 
 /// Takes it over, all in one transaction; a second time changes nothing. `digest` is that of the report that was shown.
 ///
 /// # Errors
-/// [`Error::Refused`] when something else would be done by now, or a config would become too large.
+/// `Error::Refused` when something else would be done by now, or a config would become too large.
 pub async fn apply_doorman(
     app: &App,
     permit: &Permit<Admin>,
@@ -231,12 +231,7 @@ pub async fn apply_doorman(
 ) -> Result<Report> {
     let mut change = ConfigChange::begin(app).await?;
     let (report, plan) = import.plan(app, &mut change).await?;
-    if report.digest != digest {
-        return Err(Error::Refused(
-            "Something has changed since this was shown. Nothing was done; look at it again."
-                .to_owned(),
-        ));
-    }
+    report.confirmed(digest)?;
     carry_out_config(app, &mut change, plan.config.writes).await?;
     carry_out(app, &mut change, plan.nodes.arrivals).await?;
     for rule in plan.rules {

@@ -71,11 +71,7 @@ pub async fn apply_keys(
     // Its tags may give nodes that are here other configs.
     let mut tx = ConfigChange::begin(app).await?;
     let (report, arrivals) = file.decide(&mut tx).await?;
-    if report.digest != digest {
-        return Err(Error::Refused(
-            "Nodes have come or gone since this was shown, so something else would be done now. Nothing was changed; look at it again.".to_owned(),
-        ));
-    }
+    report.confirmed(digest)?;
     carry_out(app, &mut tx, arrivals.arrivals).await?;
     let (added, changed) = (report.count(Action::Added), report.count(Action::Changed));
     let change = Change {
