@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod mail;
+pub mod nats;
 pub mod postgres;
 pub mod process;
 pub mod redis;

@@ -18,9 +18,9 @@ use super::turn::{Held, IDLE, turn};
 use crate::App;
 
 /// How long a sink is held without a sign of life.
-const LEASE: TimeDelta = TimeDelta::seconds(20);
+const LEASE: TimeDelta = TimeDelta::seconds(12);
 /// How often it is held anew.
-const HOLD_EVERY: Duration = Duration::from_secs(5);
+const HOLD_EVERY: Duration = Duration::from_secs(3);
 /// How long a batch under way may take to end when the process is to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 

@@ -5,6 +5,8 @@ mod elasticsearch;
 mod file;
 mod http;
 mod loki;
+mod nats;
+mod s3;
 mod splunk;
 mod stdout;
 mod sumo_logic;
@@ -24,6 +26,8 @@ pub const KINDS: &[Kind] = &[
     loki::KIND,
     sumo_logic::KIND,
     datadog::KIND,
+    s3::KIND,
+    nats::KIND,
 ];
 
 fn not_empty(field: &'static str, text: &str) -> Result<(), SettingsError> {
