@@ -47,7 +47,20 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/deliveries", get(rest::deliveries::list))
         .route("/nodes/{id}/carves", post(rest::carves::collect))
         .route("/carves", get(rest::carves::list))
+        .route("/findings/decide", post(rest::findings::decide_all))
         .route("/carves/{id}", get(rest::carves::show))
+        .route(
+            "/findings/{id}/acknowledge",
+            post(rest::findings::acknowledge),
+        )
+        .route("/findings/{id}/resolve", post(rest::findings::resolve))
+        .route("/findings/{id}/reopen", post(rest::findings::reopen))
+        .route("/findings/{id}/comment", post(rest::findings::comment))
+        .route(
+            "/silences",
+            get(rest::silences::list).post(rest::silences::create),
+        )
+        .route("/silences/{id}/end", post(rest::silences::end))
         .route("/carves/{id}/archive", get(pages::carves::archive))
         .route(
             "/carves/{id}/files/{position}",
@@ -405,3 +418,11 @@ fn harden(routes: Router<App>, app: &App) -> Router<App> {
     }
     routes
 }
+        .route("/findings/decide", post(pages::findings::decide_all))
+        .route("/findings/{id}/comment", post(pages::findings::comment))
+        .route(
+            "/silences",
+            get(pages::silences::list).post(pages::silences::create),
+        )
+        .route("/silences/new", get(pages::silences::new))
+        .route("/silences/{id}/end", post(pages::silences::end))

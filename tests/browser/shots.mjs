@@ -20,6 +20,8 @@ const PAGES = {
   findings: "/findings",
   "findings-resolved": "/findings?state=resolved",
   finding: { list: "/findings", link: "/findings/" },
+  silences: "/silences",
+  "silence-form": "/silences/new",
   "live-queries": "/live-queries",
   "live-query-new": "/live-queries/new",
   "live-query": { list: "/live-queries", link: "/live-queries/" },

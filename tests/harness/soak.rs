@@ -64,6 +64,8 @@ pub struct Plan {
     pub nodes: usize,
     /// Do some of them misbehave (poison, double posts, wrong clocks, clones, wiped databases)?
     pub misbehave: bool,
+    /// Is the worker killed, and nothing else, again and again, while drifts are on their way to people?
+    pub kills_only: bool,
 }
 
 /// What came of it.
@@ -102,7 +104,10 @@ impl Plan {
     /// The world that it needs: servers of its own, the demo's rules.
     #[must_use]
     pub fn world(&self) -> WorldOptions {
-        WorldOptions::demo().private_servers()
+        WorldOptions::demo()
+            .private_servers()
+            // Each drift is to be told alone, though many nodes have it.
+            .set("OSTIARY_STORMS__LEAST_NODES", "1000000")
     }
 
     /// Runs all of it in such a world. `say` gets a line whenever there is something to tell.
@@ -128,7 +133,11 @@ impl Plan {
         ));
         let mut drifts = Drifts::choose(self, world, &fleet).await;
         for round in 0..self.rounds {
-            self.round(round, world, &fleet, &mut drifts, say).await;
+            if self.kills_only {
+                kill_worker(round, world, &fleet, &mut drifts, say).await;
+            } else {
+                self.round(round, world, &fleet, &mut drifts, say).await;
+            }
         }
         let outcome = self.judge(world, &fleet, &drifts, say).await;
         fleet.stop().await;
@@ -245,6 +254,31 @@ impl Plan {
     }
 }
 
+/// Kills the worker some time after a drift: anywhere between the match and the mail, or while it starts. Nothing is waited for in
+/// between, so what one kill leaves half done meets the next.
+async fn kill_worker(
+    round: usize,
+    world: &mut World,
+    fleet: &Fleet,
+    drifts: &mut Drifts,
+    say: &mut dyn FnMut(&str),
+) {
+    let drifted = drifts.next(fleet);
+    // Not to wait for anything: to hit another moment in each round. 1009 and 7919 are primes.
+    let moment = Duration::from_millis(u64::try_from(round * 7919 % 1009).unwrap_or(0));
+    tokio::time::sleep(moment).await;
+    world.kill(Program::Worker).await;
+    world.launch(Program::Worker).await;
+    let drifted = drifted.map_or_else(String::new, |(node, drift)| {
+        format!(" after a drift of node {node}: {}", drift.word())
+    });
+    say(&format!(
+        "round {}: kill -9 worker {} ms{drifted}",
+        round + 1,
+        moment.as_millis()
+    ));
+}
+
 /// Does one trouble; what runs `meanwhile` meets it half done.
 async fn make(trouble: Trouble, world: &mut World, meanwhile: impl AsyncFnOnce()) {
     match trouble {
@@ -349,16 +383,28 @@ async fn finding_faults(world: &World, fleet: &Fleet, drifts: &Drifts) -> Vec<St
             .entry(format!("{} on {hostname}", rule_of(*drift)))
             .or_default() -= 1;
     }
-    let opened = "SELECT rule_name || ' on ' || node_name FROM alerts JOIN findings ON findings.id = finding_id";
+    let opened = "SELECT rule_name || ' on ' || node_name FROM alerts JOIN findings ON findings.id = finding_id
+        WHERE alerts.kind = 'opened'";
     for opened in world.db.texts(opened).await {
         *expected.entry(opened).or_default() += 1;
     }
     let off = expected.into_iter().filter(|(_, balance)| *balance != 0);
-    off.map(|(what, balance)| match balance {
-        ..0 => format!("never told: {what}"),
-        _ => format!("told {balance} times too often: {what}"),
-    })
-    .collect()
+    let mut faults: Vec<String> = off
+        .map(|(what, balance)| match balance {
+            ..0 => format!("never told: {what}"),
+            _ => format!("told {balance} times too often: {what}"),
+        })
+        .collect();
+    let doubled = "SELECT rule_name || ' on ' || node_name FROM findings GROUP BY rule_name, node_name, entity_hash HAVING count(*) > 1";
+    for doubled in world.db.texts(doubled).await {
+        faults.push(format!("found twice: {doubled}"));
+    }
+    let missed = "SELECT rule_name || ' on ' || node_name FROM findings f
+        WHERE NOT EXISTS (SELECT FROM deliveries d WHERE d.finding_id = f.id)";
+    for missed in world.db.texts(missed).await {
+        faults.push(format!("no delivery: {missed}"));
+    }
+    faults
 }
 
 /// Every delivery must lie in the mailbox, at least once, under its own id.

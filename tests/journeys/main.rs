@@ -16,6 +16,7 @@ mod formats;
 mod fuzzed;
 mod identity;
 mod live_queries;
+mod no_pages;
 mod osqueryd;
 mod recordings;
 mod restore;

@@ -24,6 +24,9 @@ struct Arguments {
     /// Lets some nodes misbehave: poison bytes, double posts, wrong clocks, cloned identities, wiped databases.
     #[arg(long)]
     misbehave: bool,
+    /// Kills the worker only, at another moment each time between a drift and its mail; rounds are kills.
+    #[arg(long, conflicts_with = "misbehave")]
+    kills_only: bool,
     /// Keeps the folder with databases, logs and mails.
     #[arg(long)]
     keep: bool,
@@ -43,6 +46,7 @@ async fn main() -> ExitCode {
         rounds: arguments.rounds,
         nodes: usize::try_from(arguments.nodes).expect("this machine counts to 2^32"),
         misbehave: arguments.misbehave,
+        kills_only: arguments.kills_only,
     };
     let begun = Instant::now();
     let mut world = World::start(plan.world()).await;

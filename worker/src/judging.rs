@@ -174,6 +174,7 @@ impl<'k> Judge<'k> {
             query_name: query_name.to_owned(),
             action: action.as_str(),
             columns: vitals::object(columns),
+            counterpart: None,
             occurred_at: source.occurred_at,
         });
     }

@@ -10,6 +10,7 @@ mod certificates;
 mod decoding;
 mod facts;
 mod group;
+mod findings;
 mod health;
 mod jobs;
 mod judging;

@@ -29,6 +29,8 @@ pub struct Settings {
     /// `[worker]`
     pub worker: Options,
     /// `[carves]`
+    /// `[storms]`
+    pub storms: ostiary_domain::finding::StormLimits,
     #[serde(default)]
     pub carves: CarveOptions,
     /// `[blobs]`
@@ -92,6 +94,8 @@ pub struct Options {
     /// How often the sweep looks for what Redis forgot, in seconds.
     pub sweep_seconds: u64,
     /// How often partitions are made and dropped and old rows are deleted, in seconds.
+    /// Findings are forgotten so many days after they were resolved, with their alerts and deliveries.
+    pub keep_findings_days: i64,
     pub upkeep_seconds: u64,
 }
 

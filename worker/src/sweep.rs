@@ -17,6 +17,7 @@ use crate::App;
 use crate::carves;
 use crate::certificates;
 use crate::facts::{OFFLINE, SILENT, quiet};
+use crate::findings;
 use crate::jobs::{self, deliver_alert, process_batches};
 use crate::judging::Source;
 use crate::rollouts;
@@ -136,6 +137,7 @@ pub(crate) async fn often(app: &App) -> Result<()> {
             .map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
         metrics::gauge!("ostiary_worker_oldest_pending_seconds").set(age);
     }
+    findings::look_after_storms(app).await?;
     settle_sets(app).await?;
     move_histories(app).await?;
     forget_stale_rows(app).await
@@ -229,14 +231,14 @@ async fn settle_node(app: &App, id: NodeId) -> Result<()> {
         writes.present.push(one.stored);
     }
     let outcome = writes
-        .store(&mut tx, &app.settings.public.manager_url, now)
+        .store(&mut tx, &app.settings, now)
         .await?;
     Db::commit(tx).await?;
     jobs::ring_for_deliveries(app, &outcome.deliveries).await;
     Ok(())
 }
 
-/// Answers to live queries forgotten in one statement, and statements in one turn: the answers of a fleet are many and large.
+/// Answers to live queries and findings forgotten in one statement, and statements in one turn: those of a fleet are many and large.
 const FORGET_AT_ONCE: i64 = 2_000;
 const FORGET_TIMES: usize = 50;
 
@@ -259,6 +261,7 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     drop(conn);
     bear("live queries", forget_live_queries(app).await);
     bear("roll-outs", rollouts::prune(app).await);
+    bear("findings", forget_findings(app).await);
     bear("certificates", certificates::note_ends(app).await);
     // Releases the lead. What follows speaks to the storage, which may take long, and does no harm when two do it.
     Db::commit(tx).await?;
@@ -272,6 +275,19 @@ fn bear(what: &str, result: Result<()>) {
     if let Err(error) = result {
         tracing::warn!(%error, "upkeep of {what} failed; it is tried again");
     }
+}
+
+/// Findings that were resolved long ago, with what was told of them; those that are not resolved stay.
+async fn forget_findings(app: &App) -> Result<()> {
+    let days = app.settings.worker.keep_findings_days.clamp(1, 36_500);
+    let over = app.now() - TimeDelta::days(days);
+    let mut conn = app.db.acquire().await?;
+    for _ in 0..FORGET_TIMES {
+        if ostiary_store::findings::delete_old(&mut conn, over, FORGET_AT_ONCE).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn forget_live_queries(app: &App) -> Result<()> {

@@ -1,24 +1,20 @@
 //! What a group of posts writes, gathered first and then stored, all in the group's transaction.
 
 use chrono::{DateTime, Utc};
-use ostiary_boot::clock::new_id;
-use ostiary_domain::ids::{AlertId, DeliveryId, FindingId, NodeId};
-use ostiary_store::alerts::NewAlert;
-use ostiary_store::deliveries::NewDelivery;
+use ostiary_domain::ids::{DeliveryId, NodeId};
 use ostiary_store::events::NewEvent;
-use ostiary_store::findings::{Matched, Upserted};
 use ostiary_store::post_fingerprints::Remembered;
 use ostiary_store::present_rows::Stored;
 use ostiary_store::status_logs::NewStatus;
 use ostiary_store::unreadable::NewUnreadable;
 use ostiary_store::{
-    Conn, Result, alerts, deliveries, events, findings, pending, post_fingerprints, present_rows,
-    status_logs, unreadable, vitals,
+    Conn, Result, events, pending, post_fingerprints, present_rows, status_logs, unreadable, vitals,
 };
-use serde_json::json;
 
-use crate::judging::{Judge, Matter};
+use crate::findings::{self, Opener, Recovery};
+use crate::judging::Judge;
 use crate::knowledge::Rules;
+use crate::settings::Settings;
 use crate::vitals::Brought;
 
 /// Everything that a group writes.
@@ -33,6 +29,8 @@ pub(crate) struct Writes<'g> {
     /// When nodes proved that their schedule runs.
     pub(crate) proofs: Vec<(NodeId, DateTime<Utc>)>,
     pub(crate) judge: Judge<'g>,
+    /// Matters that are over, in an order that is the same for all transactions.
+    pub(crate) recoveries: Vec<Recovery<'g>>,
     /// Pending rows that are done.
     pub(crate) done: Vec<i64>,
 }
@@ -41,6 +39,7 @@ pub(crate) struct Writes<'g> {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) opened: u64,
+    pub(crate) recovered: u64,
     pub(crate) deliveries: Vec<DeliveryId>,
 }
 
@@ -56,6 +55,7 @@ impl<'g> Writes<'g> {
             vitals: Brought::default(),
             proofs: Vec::new(),
             judge: Judge::new(rules),
+            recoveries: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -64,7 +64,7 @@ impl<'g> Writes<'g> {
     pub(crate) async fn store(
         self,
         conn: &mut Conn,
-        manager_url: &str,
+        settings: &Settings,
         now: DateTime<Utc>,
     ) -> Result<Outcome> {
         if !self.events.is_empty() {
@@ -83,8 +83,12 @@ impl<'g> Writes<'g> {
             unreadable::insert(conn, &self.unreadable).await?;
         }
         let mut outcome = Outcome::default();
+        let mut opener = Opener::new(settings, now);
         for matter in self.judge.into_matters() {
-            open_or_count(conn, &matter, manager_url, now, &mut outcome).await?;
+            opener.open_or_count(conn, &matter, &mut outcome).await?;
+        }
+        for recovery in &self.recoveries {
+            findings::recover(conn, recovery, now, &mut outcome).await?;
         }
         if !self.done.is_empty() {
             pending::delete(conn, &self.done).await?;
@@ -100,89 +104,4 @@ impl<'g> Writes<'g> {
         }
         Ok(outcome)
     }
-}
-
-/// Opens a finding and records its alert with a delivery per destination of the rule, or counts on the one that is open.
-async fn open_or_count(
-    conn: &mut Conn,
-    matter: &Matter<'_>,
-    manager_url: &str,
-    now: DateTime<Utc>,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let matched = Matched {
-        id: FindingId(new_id()),
-        rule_id: matter.rule.id,
-        rule_name: &matter.rule.name,
-        severity: &matter.rule.severity,
-        node_id: matter.node.id,
-        node_name: &matter.node.facts.name,
-        entity: &matter.entity.text,
-        entity_hash: &matter.entity.hash,
-        matches: &matter.matches,
-        count: matter.count,
-        matched_at: now,
-        batch_id: matter.batch_id,
-    };
-    let Upserted::Opened(finding_id) = findings::upsert(conn, &matched).await? else {
-        return Ok(());
-    };
-    outcome.opened += 1;
-    let body = alert_body(matter, finding_id, manager_url, now);
-    let alert = NewAlert {
-        id: AlertId(new_id()),
-        finding_id,
-        kind: "opened",
-        body: &body,
-        created_at: now,
-    };
-    alerts::insert(conn, &alert).await?;
-    let wanted: Vec<NewDelivery> = matter
-        .rule
-        .destinations
-        .iter()
-        .map(|destination| NewDelivery {
-            id: DeliveryId(new_id()),
-            alert_id: alert.id,
-            destination_id: *destination,
-        })
-        .collect();
-    outcome
-        .deliveries
-        .extend(deliveries::insert(conn, &wanted, now).await?);
-    Ok(())
-}
-
-/// All that destinations need, fixed now; read by `outputs::Alert`.
-fn alert_body(
-    matter: &Matter<'_>,
-    finding: FindingId,
-    manager_url: &str,
-    now: DateTime<Utc>,
-) -> serde_json::Value {
-    let (rule, node) = (matter.rule, matter.node);
-    let first = &matter.matches[0];
-    json!({
-        "finding_id": finding,
-        "rule": {
-            "name": rule.name,
-            "description": rule.description,
-            "severity": rule.severity,
-            "runbook_url": rule.runbook_url,
-        },
-        "node": {
-            "id": node.id,
-            "name": node.facts.name,
-            "host_identifier": node.facts.host_identifier,
-            "platform": node.facts.platform,
-            "tags": node.facts.tags,
-        },
-        "entity": matter.entity.text,
-        "query_name": first.query_name,
-        "action": first.action,
-        "columns": first.columns,
-        "occurred_at": first.occurred_at,
-        "opened_at": now,
-        "url": format!("{}/findings/{finding}", manager_url.trim_end_matches('/')),
-    })
 }

@@ -1,13 +1,13 @@
-//! Findings as people read them, and what they decide about one.
+//! Findings as people read them.
 
 use chrono::{DateTime, Utc};
-use ostiary_domain::ids::{FindingId, NodeId, RuleId, UserId};
+use ostiary_domain::ids::{FindingId, NodeId, RuleId};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::page::{Page, PageRequest};
-use crate::{Conn, Error, Result};
+use crate::{Conn, Result};
 
 /// One line of a list of findings.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +48,20 @@ pub struct FindingRecord {
     pub rule_description: String,
     /// What to do, today; empty when the rule is gone.
     pub runbook_url: String,
+    /// It is one of the fleet: it has taken in those of many nodes.
+    pub on_fleet: bool,
+    /// Of one of the fleet: on how many nodes.
+    pub fleet_nodes: i64,
+    /// The finding of the fleet that took it in.
+    pub fleet_finding_id: Option<Uuid>,
+    /// It was taken in, and is told alone all the same.
+    pub stands_out_at: Option<DateTime<Utc>>,
+    /// The last one about the same matter, before this one.
+    pub former_id: Option<Uuid>,
+    /// The next one about the same matter.
+    pub later_id: Option<Uuid>,
+    /// It was opened silently.
+    pub silence_id: Option<Uuid>,
 }
 
 /// Which findings are wanted; empty texts mean "any".
@@ -63,6 +77,12 @@ pub struct FindingFilter {
     pub node: Option<NodeId>,
     /// Exactly this one.
     pub id: Option<FindingId>,
+    /// Part of the name of the rule or node, or of the entity.
+    pub text: String,
+    /// Those that this finding of the fleet took in.
+    pub within: Option<FindingId>,
+    /// Also what a finding of the fleet took in.
+    pub taken_in: bool,
 }
 
 /// How findings are ordered.
@@ -102,7 +122,11 @@ pub async fn list(
         r#"
         SELECT f.id, rule_id, rule_name, node_id, node_name, entity, f.severity, f.state, query_name, opened_at, last_matched_at,
             match_count, acknowledged_at, a.name AS "acknowledged_by?", resolved_at, s.name AS "resolved_by?",
-            coalesce(r.description, '') AS "rule_description!", coalesce(r.runbook_url, '') AS "runbook_url!"
+            coalesce(r.description, '') AS "rule_description!", coalesce(r.runbook_url, '') AS "runbook_url!", on_fleet,
+            CASE WHEN on_fleet THEN (SELECT count(DISTINCT m.node_id) FROM findings m WHERE m.fleet_finding_id = f.id) ELSE 0 END
+                AS "fleet_nodes!",
+            fleet_finding_id, stands_out_at, former_id,
+            (SELECT l.id FROM findings l WHERE l.former_id = f.id ORDER BY l.opened_at LIMIT 1) AS later_id, silence_id
         FROM findings f
         LEFT JOIN rules r ON r.id = f.rule_id
         LEFT JOIN users a ON a.id = f.acknowledged_by
@@ -115,6 +139,9 @@ pub async fn list(
             AND ($3::uuid IS NULL OR f.rule_id = $3)
             AND ($4::uuid IS NULL OR f.node_id = $4)
             AND ($5::uuid IS NULL OR f.id = $5)
+            AND ($11 = '' OR strpos(lower(concat_ws(' ', f.rule_name, f.node_name, f.entity)), lower($11)) > 0)
+            AND ($12::uuid IS NULL OR f.fleet_finding_id = $12)
+            AND ($13 OR f.fleet_finding_id IS NULL OR f.stands_out_at IS NOT NULL)
             AND ($6::int IS NULL OR (o.rank > $6) OR (o.rank = $6 AND (f.opened_at, f.id) < ($7, $8)))
         ORDER BY o.rank, f.opened_at DESC, f.id DESC
         LIMIT $10::bigint + 1
@@ -128,7 +155,10 @@ pub async fn list(
         opened_at,
         id,
         worst,
-        limit
+        limit,
+        filter.text,
+        filter.within.map(|id| id.0),
+        filter.taken_in || filter.within.is_some() || filter.node.is_some() || filter.id.is_some()
     )
     .fetch_all(conn)
     .await?;
@@ -181,7 +211,7 @@ pub struct StateCounts {
     pub resolved: i64,
 }
 
-/// Counts findings by state.
+/// Counts findings by state, without those that a finding of the fleet took in.
 ///
 /// # Errors
 /// Postgres failed.
@@ -191,23 +221,25 @@ pub async fn count_by_state(conn: &mut Conn) -> Result<StateCounts> {
         r#"
         SELECT count(*) FILTER (WHERE state = 'open') AS "open!", count(*) FILTER (WHERE state = 'acknowledged') AS "acknowledged!",
             count(*) FILTER (WHERE state = 'resolved') AS "resolved!"
-        FROM findings
+        FROM findings WHERE fleet_finding_id IS NULL OR stands_out_at IS NOT NULL
         "#
     )
     .fetch_one(conn)
     .await?)
 }
 
-/// How many open findings there are.
+/// How many open findings there are, without those that a finding of the fleet took in.
 ///
 /// # Errors
 /// Postgres failed.
 pub async fn count_open(conn: &mut Conn) -> Result<i64> {
-    Ok(
-        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM findings WHERE state = 'open'"#)
-            .fetch_one(conn)
-            .await?,
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "n!" FROM findings WHERE state = 'open' AND (fleet_finding_id IS NULL OR stands_out_at IS NOT NULL)
+        "#
     )
+    .fetch_one(conn)
+    .await?)
 }
 
 /// Open findings of one severity.
@@ -230,6 +262,7 @@ pub async fn count_open_by_severity(conn: &mut Conn) -> Result<Vec<SeverityCount
         SELECT s.severity AS "severity!", count(f.id) AS "count!"
         FROM unnest(ARRAY['critical', 'high', 'medium', 'low', 'info']) WITH ORDINALITY AS s (severity, position)
         LEFT JOIN findings f ON f.severity = s.severity AND f.state = 'open'
+            AND (f.fleet_finding_id IS NULL OR f.stands_out_at IS NOT NULL)
         GROUP BY s.severity, s.position ORDER BY s.position
         "#
     )
@@ -254,6 +287,8 @@ pub struct MatchRecord {
     pub action: String,
     /// The row.
     pub columns: Value,
+    /// The row that the same change took away, or brought in its place.
+    pub counterpart: Option<Value>,
 }
 
 /// The kept matches of findings, newest first.
@@ -264,7 +299,7 @@ pub async fn list_matches(conn: &mut Conn, findings: &[Uuid]) -> Result<Vec<Matc
     Ok(sqlx::query_as!(
         MatchRecord,
         r#"
-        SELECT id, finding_id, matched_at, occurred_at, query_name, action, columns
+        SELECT id, finding_id, matched_at, occurred_at, query_name, action, columns, counterpart
         FROM finding_matches WHERE finding_id = ANY($1) ORDER BY id DESC
         "#,
         findings
@@ -273,61 +308,45 @@ pub async fn list_matches(conn: &mut Conn, findings: &[Uuid]) -> Result<Vec<Matc
     .await?)
 }
 
-/// What a person decides about a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// I look after it.
-    Acknowledge,
-    /// It is done.
-    Resolve,
-    /// It is not done.
-    Reopen,
+/// A line of a finding's timeline.
+#[derive(Debug, Clone, Serialize)]
+pub struct TimelineRecord {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// As in [`crate::findings::EntryKind`]; of deliveries `delivered` or `dead`.
+    pub kind: String,
+    /// Who; of deliveries the destination. Empty for the rule itself.
+    pub who: String,
+    /// A comment or a reason; of deliveries what was told, and of dead ones the last answer.
+    pub text: String,
+    /// Of a run of further matches: how many. Of deliveries the attempts.
+    pub count: i64,
+    /// The row that went, when it ended by itself.
+    pub columns: Option<Value>,
 }
 
-/// Puts a decision down. Says whether it changed anything: not if the finding is gone or was decided so before.
+/// What happened to a finding, and to what was told of it, newest first; the latest 500.
 ///
 /// # Errors
-/// [`Error::Constraint`] `findings_open_key`: reopening beside a newer open finding of the same matter. Else Postgres failed.
-pub async fn decide(
-    conn: &mut Conn,
-    id: FindingId,
-    decision: Decision,
-    by: Option<UserId>,
-    now: DateTime<Utc>,
-) -> std::result::Result<bool, Error> {
-    let by = by.map(|id| id.0);
-    let done = match decision {
-        Decision::Acknowledge => {
-            sqlx::query!(
-                "UPDATE findings SET state = 'acknowledged', acknowledged_at = $2, acknowledged_by = $3
-                WHERE id = $1 AND state = 'open'",
-                id.0,
-                now,
-                by
-            )
-            .execute(conn)
-            .await?
-        }
-        Decision::Resolve => {
-            sqlx::query!(
-                "UPDATE findings SET state = 'resolved', resolved_at = $2, resolved_by = $3 WHERE id = $1 AND state <> 'resolved'",
-                id.0,
-                now,
-                by
-            )
-            .execute(conn)
-            .await?
-        }
-        Decision::Reopen => {
-            sqlx::query!(
-                "UPDATE findings SET state = 'open', acknowledged_at = NULL, acknowledged_by = NULL, resolved_at = NULL,
-                    resolved_by = NULL
-                WHERE id = $1 AND state <> 'open'",
-                id.0
-            )
-            .execute(conn)
-            .await?
-        }
-    };
-    Ok(done.rows_affected() > 0)
+/// Postgres failed.
+pub async fn list_timeline(conn: &mut Conn, id: FindingId) -> Result<Vec<TimelineRecord>> {
+    Ok(sqlx::query_as!(
+        TimelineRecord,
+        r#"
+        SELECT at AS "at!", kind AS "kind!", who AS "who!", text AS "text!", count AS "count!", columns
+        FROM (
+            SELECT at, kind, user_name AS who, text, match_count AS count, columns, id AS place
+            FROM finding_entries WHERE finding_id = $1
+            UNION ALL
+            SELECT d.finished_at, d.state, d.destination_name,
+                CASE d.state WHEN 'dead' THEN d.last_answer ELSE a.kind END, d.attempts::bigint, NULL::json, 9223372036854775807
+            FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+            WHERE d.finding_id = $1 AND d.finished_at IS NOT NULL) all_entries
+        ORDER BY at DESC, place DESC, who
+        LIMIT 500
+        "#,
+        id.0
+    )
+    .fetch_all(conn)
+    .await?)
 }

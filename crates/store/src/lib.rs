@@ -67,6 +67,7 @@ pub mod status_logs;
 pub mod table_denials;
 pub mod tags;
 pub mod takeovers;
+pub mod silences;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod unreadable;

@@ -12,7 +12,7 @@ use ostiary_domain::ids::{FindingId, NodeId, UserId};
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
-use crate::finding_lists::{self, Decision};
+use crate::findings::{self, By, Decision, Stated};
 use crate::{Conn, Result, node_conflicts, pending};
 
 /// How much of the history moves in one step.
@@ -125,9 +125,27 @@ async fn resolve_doubles(conn: &mut Conn, merge: &Merge) -> Result<()> {
     )
     .fetch_all(&mut *conn)
     .await?;
+    if doubles.is_empty() {
+        return Ok(());
+    }
+    let name = match merge.by {
+        Some(user) => {
+            sqlx::query_scalar!("SELECT name FROM users WHERE id = $1", user.0)
+                .fetch_optional(&mut *conn)
+                .await?
+        }
+        None => None,
+    };
+    let stated = Stated {
+        by: By {
+            user_id: merge.by,
+            name: name.as_deref().unwrap_or_default(),
+        },
+        text: "its node became another one, where the same is open",
+        at: merge.at,
+    };
     for double in doubles {
-        let id = FindingId(double.id);
-        finding_lists::decide(conn, id, Decision::Resolve, merge.by, merge.at).await?;
+        findings::decide(conn, FindingId(double.id), Decision::Resolve, stated).await?;
         sqlx::query!(
             "UPDATE findings SET match_count = match_count + $2, last_matched_at = greatest(last_matched_at, $3) WHERE id = $1",
             double.kept_id,

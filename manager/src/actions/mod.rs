@@ -36,6 +36,7 @@ pub(crate) mod sql_check;
 pub mod table_denials;
 pub mod tags;
 pub mod takeover;
+pub mod silences;
 pub mod unreadable;
 pub mod users;
 pub mod validate;

@@ -34,6 +34,7 @@ pub(crate) mod sections;
 mod shell;
 pub(crate) mod sign_in;
 pub(crate) mod sql_check;
+pub(crate) mod silences;
 mod table;
 pub(crate) mod table_denials;
 pub(crate) mod tags;

@@ -5,7 +5,7 @@ use axum::response::Response;
 use chrono::TimeDelta;
 use ostiary_store::finding_lists::{self, FindingFilter, Order};
 use ostiary_store::page::PageRequest;
-use ostiary_store::{node_lists, overview};
+use ostiary_store::{node_lists, overview, silences};
 use serde_json::json;
 
 use super::findings::line;
@@ -56,6 +56,7 @@ pub(crate) async fn show(
         "worst": worst.items.iter().map(line).collect::<Vec<_>>(),
         "ending_secrets": overview::ending_secrets(&mut conn, now, now + SECRETS_END_SOON).await?,
         "deliveries": {"dead_day": traffic.dead_day, "waiting": traffic.waiting},
+        "silenced": silences::count_active(&mut conn, now).await?,
         "certificate_warnings": certificates::warnings(&app, &mut conn).await?,
     });
     drop(conn);

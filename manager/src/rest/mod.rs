@@ -15,4 +15,5 @@ pub(crate) mod revisions;
 pub(crate) mod rollouts;
 pub(crate) mod unreadable;
 
+pub(crate) mod silences;
 pub(crate) use listing::{Asked, Paging, listed, not_found};

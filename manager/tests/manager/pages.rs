@@ -49,6 +49,8 @@ const ALWAYS: &[&str] = &[
     "/rules/new",
     "/findings",
     "/findings?state=resolved&severity=high",
+    "/silences",
+    "/silences/new",
     "/destinations",
     "/destinations/new?kind=email",
     "/destinations/new?kind=webhook",
@@ -74,7 +76,8 @@ fn of_things() -> Vec<String> {
         .collect();
     paths.extend([
         format!("/findings/{FINDING}"),
-        format!("/findings?rule={RULE}"),
+        format!("/findings?rule={RULE}&node={NODE}"),
+        format!("/silences/new?rule={RULE}&node={NODE}"),
         format!("/rules/{RULE}"),
         format!("/rules/{RULE}/edit"),
         format!("/destinations/{DESTINATION}"),

@@ -3,6 +3,7 @@
 use super::world::World;
 
 pub(crate) const NODE: &str = "01900000-0000-7000-8000-000000000001";
+pub(crate) const SILENCE: &str = "01900000-0000-7000-8000-0000000000a5";
 pub(crate) const FINDING: &str = "01900000-0000-7000-8000-0000000000f1";
 pub(crate) const RULE: &str = "01900000-0000-7000-8000-0000000000e1";
 pub(crate) const DESTINATION: &str = "01900000-0000-7000-8000-0000000000d1";
@@ -70,9 +71,14 @@ pub(crate) async fn one_of_everything(world: &World) {
             opened_at, last_matched_at, match_count)
             VALUES ('{FINDING}', '{RULE}', 'New port', '{NODE}', '{HOSTILE}', '\x00', 'port={HOSTILE}', 'high', 'open',
                 'pack/it/ports', now(), now(), 2);
-        INSERT INTO finding_matches (finding_id, matched_at, occurred_at, query_name, action, columns)
-            VALUES ('{FINDING}', now(), now(), 'pack/it/ports', 'removed', '{{"port": "21"}}'),
-                ('{FINDING}', now(), now(), 'pack/it/ports', 'added', '{{"port": "{HOSTILE}"}}');
+        INSERT INTO finding_matches (finding_id, matched_at, occurred_at, query_name, action, columns, counterpart)
+            VALUES ('{FINDING}', now(), now(), 'pack/it/ports', 'removed', '{{"port": "21"}}', NULL),
+                ('{FINDING}', now(), now(), 'pack/it/ports', 'added', '{{"port": "{HOSTILE}"}}', '{{"port": "21"}}');
+        INSERT INTO finding_entries (finding_id, at, kind, user_name, text, columns)
+            VALUES ('{FINDING}', now(), 'opened', '', '', NULL), ('{FINDING}', now(), 'commented', '{HOSTILE}', '{HOSTILE}', NULL),
+                ('{FINDING}', now(), 'resolved', '', '{HOSTILE}', '{{"port": "{HOSTILE}"}}');
+        INSERT INTO silences (id, rule_id, node_id, target, reason, ends_at, created_at, created_by_name)
+            VALUES ('{SILENCE}', '{RULE}', '{NODE}', 'prod', '{HOSTILE}', now() + interval '2 hours', now(), 'ann');
         INSERT INTO alerts (id, finding_id, kind, body, created_at)
             VALUES ('01900000-0000-7000-8000-0000000000a3', '{FINDING}', 'opened', '{{}}', now());
         INSERT INTO deliveries (id, alert_id, finding_id, destination_id, destination_name, destination_kind, state, attempts,

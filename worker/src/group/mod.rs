@@ -212,7 +212,7 @@ async fn work_rows(
     }
     let (writes, counts) = group.finish();
     let outcome = writes
-        .store(conn, &app.settings.public.manager_url, now)
+        .store(conn, &app.settings, now)
         .await?;
     Ok((outcome, new_names, counts))
 }

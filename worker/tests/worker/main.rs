@@ -7,6 +7,7 @@ mod drift;
 mod facts;
 mod posts;
 mod rollouts;
+mod quiet;
 mod running;
 mod support;
 mod trouble;

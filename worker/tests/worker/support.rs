@@ -26,6 +26,7 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
     struct Defaults {
         worker: ostiary_worker::Options,
         rollouts: ostiary_domain::rollout::Plan,
+        storms: ostiary_domain::finding::StormLimits,
         outputs: ostiary_outputs::Options,
         log: ostiary_boot::telemetry::Options,
     }
@@ -45,6 +46,7 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
         outputs: defaults.outputs,
         rollouts: defaults.rollouts,
         worker: defaults.worker,
+        storms: defaults.storms,
         carves: Default::default(),
         blobs: Default::default(),
     }
