@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::SubsecRound as _;
+use chrono::{SubsecRound as _, TimeDelta};
 use ostiary_domain::carve::CarveOptions;
 use ostiary_domain::ids::NodeId;
 use sha2::{Digest as _, Sha256};
@@ -261,6 +261,31 @@ async fn a_carve_whose_worker_died_is_taken_up_again_after_its_lease() {
 }
 
 #[tokio::test]
+async fn who_joins_a_carve_for_long_holds_it_anew() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    carves.carve(node, &tar(&[("a", b"x")]), 100, &[]).await;
+    let held_for = |seconds: i64| {
+        let until = (carves.stage.now() + crate::support::seconds(seconds)).to_rfc3339();
+        format!("carves WHERE lease IS NOT NULL AND due_at >= '{until}'")
+    };
+    // Nobody reads a block meanwhile.
+    let mut hindered = carves.stage.test.db.begin().await.unwrap();
+    let lock = "LOCK TABLE carve_blocks IN ACCESS EXCLUSIVE MODE";
+    ostiary_store::testing::execute(&mut hindered, lock).await;
+    let app = carves.stage.app.clone();
+    let working = tokio::spawn(async move { app.run_until_idle().await });
+    carves.stage.until_there_is(&held_for(29)).await;
+    carves.stage.clock.advance(seconds(25));
+    assert_eq!(carves.stage.count(&held_for(29)).await, 0);
+    carves.stage.until_there_is(&held_for(29)).await;
+    ostiary_store::Db::commit(hindered).await.unwrap();
+    working.await.unwrap().unwrap();
+    assert_eq!(carves.told("state").await, "stored");
+    carves.end().await;
+}
+
+#[tokio::test]
 async fn who_lost_a_carve_to_another_worker_has_no_say_in_it_any_more() {
     use ostiary_store::carve_upkeep::{Joined, fail, hold, put_joined, put_off, take_received};
     let carves = CarveStage::new().await;
@@ -417,5 +442,39 @@ async fn carves_past_their_time_or_without_a_node_are_deleted_with_their_objects
         .texts("SELECT count(*)::text FROM carve_files")
         .await;
     assert_eq!(files, ["0"]);
+    carves.end().await;
+}
+
+#[tokio::test]
+async fn objects_that_a_restored_database_does_not_know_go_a_week_later_if_that_was_asked_for() {
+    let carves = CarveStage::new().await;
+    let node = carves.stage.node("web-1").await;
+    let known = carves.carve(node, &tar(&[("a", b"x")]), 1000, &[]).await;
+    carves.stage.work().await;
+    let [before, after] = [(); 2].map(|()| ostiary_boot::clock::new_id());
+    let there = || [known, before, after].map(|id| carves.object(id).exists());
+    // Nobody asked for it after the first restore.
+    for (cleared_at, left) in [("now()", [true; 3]), ("NULL", [true, false, true])] {
+        let now = carves.stage.now();
+        for (id, minutes) in [(before, -60), (after, 60)] {
+            let file = std::fs::File::create(carves.object(id)).unwrap();
+            let written = now + TimeDelta::minutes(minutes);
+            file.set_modified(written.into()).unwrap();
+        }
+        let at = now.to_rfc3339();
+        let restore = format!(
+            "INSERT INTO restores (id, restored_at, backup_made_at, schedule_epoch, orphans_cleared_at)
+             VALUES (gen_random_uuid(), '{at}', '{at}', 1, {cleared_at})"
+        );
+        carves.stage.test.execute(&restore).await;
+        carves.stage.app.keep_up().await.unwrap();
+        assert_eq!(there(), [true; 3], "no week has gone");
+        let week = TimeDelta::days(7) + TimeDelta::seconds(1);
+        carves.stage.clock.advance(week);
+        carves.stage.app.keep_up().await.unwrap();
+        assert_eq!(there(), left, "{cleared_at}");
+    }
+    let waiting = "restores WHERE orphans_cleared_at IS NULL";
+    assert_eq!(carves.stage.count(waiting).await, 0);
     carves.end().await;
 }
