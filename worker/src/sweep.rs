@@ -244,30 +244,40 @@ const FORGET_TIMES: usize = 50;
 
 /// Every few minutes, by one worker: partitions, and what is past its time. What fails does not keep the rest from being done.
 pub(crate) async fn seldom(app: &App) -> Result<()> {
-    let now = app.now();
     // Each by itself: making a partition needs a lock that others wait behind.
     let mut tx = app.db.begin().await?;
     if !upkeep::try_lead(&mut tx, Upkeep::Seldom).await? {
         return Ok(());
     }
-    let mut conn = app.db.acquire().await?;
-    partitions::ensure_ahead(&mut conn, now, DAYS_AHEAD).await?;
-    for partition in partitions::drop_old(&mut conn).await? {
-        tracing::info!(partition, "dropped: past its retention");
-    }
-    post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
-    unreadable::delete_old(&mut conn, now).await?;
-    upkeep::delete_unused_configs(&mut conn, now).await?;
-    drop(conn);
+    bear("partitions", keep_partitions(app).await);
+    bear("what nodes sent", forget_what_is_old(app).await);
     bear("live queries", forget_live_queries(app).await);
     bear("roll-outs", rollouts::prune(app).await);
     bear("findings", forget_findings(app).await);
     bear("certificates", certificates::note_ends(app).await);
-    // Releases the lead. What follows speaks to the storage, which may take long, and does no harm when two do it.
-    Db::commit(tx).await?;
+    // Releases the lead, unless Postgres has, because all that took long. What follows speaks to the storage, which may take long, too,
+    // and does no harm when two do it.
+    bear("the lead", Db::commit(tx).await);
     bear("carves", carves::delete_old(app).await);
     bear("orphans of carves", carves::delete_orphans(app).await);
     carves::clear_left_over(app).await;
+    Ok(())
+}
+
+async fn keep_partitions(app: &App) -> Result<()> {
+    let mut conn = app.db.acquire().await?;
+    partitions::ensure_ahead(&mut conn, app.now(), DAYS_AHEAD).await?;
+    for partition in partitions::drop_old(&mut conn).await? {
+        tracing::info!(partition, "dropped: past its retention");
+    }
+    Ok(())
+}
+
+async fn forget_what_is_old(app: &App) -> Result<()> {
+    let (mut conn, now) = (app.db.acquire().await?, app.now());
+    post_fingerprints::delete_older(&mut conn, now - FINGERPRINTS_FOR).await?;
+    unreadable::delete_old(&mut conn, now).await?;
+    upkeep::delete_unused_configs(&mut conn, now).await?;
     Ok(())
 }
 
