@@ -28,7 +28,11 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics_text))
-        .route("/assets/{name}", get(assets::serve));
+        .route("/assets/{name}", get(assets::serve))
+        .route(
+            "/hooks/pagerduty/{destination}",
+            post(rest::hooks::pagerduty).layer(DefaultBodyLimit::max(rest::hooks::MOST_BYTES)),
+        );
     let routes = open
         .merge(page_router(&app))
         .nest("/api/v1", rest_router(&app));
@@ -45,6 +49,23 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/findings", get(rest::findings::list))
         .route("/findings/{id}", get(rest::findings::show))
         .route("/deliveries", get(rest::deliveries::list))
+        .route(
+            "/deliveries/{id}/send-again",
+            post(rest::deliveries::send_again),
+        )
+        .route("/destinations", get(rest::destinations::list))
+        .route(
+            "/destinations/{id}/test",
+            post(rest::destinations::send_test),
+        )
+        .route(
+            "/destinations/{id}/send-dead-again",
+            post(rest::destinations::send_dead_again),
+        )
+        .route(
+            "/destinations/{id}/replay",
+            post(rest::destinations::replay),
+        )
         .route("/nodes/{id}/carves", post(rest::carves::collect))
         .route("/carves", get(rest::carves::list))
         .route("/findings/decide", post(rest::findings::decide_all))
@@ -378,6 +399,20 @@ fn alert_routes() -> Router<App> {
             get(pages::destinations::list).post(pages::destinations::create),
         )
         .route("/destinations/new", get(pages::destinations::new))
+        .route("/destinations/preview", post(pages::destinations::preview))
+        .route(
+            "/destinations/{id}/send-dead-again",
+            post(pages::destinations::send_dead_again),
+        )
+        .route(
+            "/destinations/{id}/replay",
+            post(pages::destinations::replay),
+        )
+        .route("/deliveries", get(pages::deliveries::list))
+        .route(
+            "/deliveries/{id}/send-again",
+            post(pages::deliveries::send_again),
+        )
         .route(
             "/destinations/{id}",
             get(pages::destinations::show).post(pages::destinations::update),

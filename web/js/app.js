@@ -155,3 +155,34 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 
 localTimes(document);
 for (const form of document.querySelectorAll("form[data-chooser]")) countChosen(form);
+
+/** Shows below the templates of a destination what they make of a sample. Nothing is stored or sent. */
+async function previewTemplates(form) {
+  const out = form.querySelector("[data-preview-said]");
+  const typed = () => {
+    const names = ["csrf", "title_template", "text_template"];
+    return new URLSearchParams(names.map((name) => [name, form.elements[name].value]));
+  };
+  const fields = typed();
+  let said;
+  try {
+    const answer = await fetch("/destinations/preview", { method: "POST", body: fields, headers: { accept: "application/json" } });
+    if (!answer.ok) return;
+    said = await answer.json();
+  } catch {
+    return;
+  }
+  // Somebody may have typed on meanwhile.
+  if (typed().toString() !== fields.toString()) return;
+  out.textContent = said.ok ? `${said.title}\n\n${said.text}` : Object.values(said.errors).join("\n");
+  out.classList.toggle("bad", !said.ok);
+}
+
+let previewTimer;
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("[name='title_template'], [name='text_template']")) return;
+  clearTimeout(previewTimer);
+  previewTimer = setTimeout(() => previewTemplates(event.target.form), 400);
+});
+
+for (const box of document.querySelectorAll("[data-template-preview]")) previewTemplates(box.closest("form"));

@@ -96,6 +96,8 @@ pub struct Options {
     /// How often partitions are made and dropped and old rows are deleted, in seconds.
     /// Findings are forgotten so many days after they were resolved, with their alerts and deliveries.
     pub keep_findings_days: i64,
+    /// Deliveries of findings that are resolved, and all attempts, are forgotten after so many days.
+    pub keep_deliveries_days: i64,
     pub upkeep_seconds: u64,
 }
 

@@ -56,7 +56,7 @@ impl App {
             blobs,
             db: Db::prepare(&settings.database, "ostiary-worker")?,
             queue: Queue::connect(&settings.redis)?,
-            outbound: Outbound::new(settings.outputs)?,
+            outbound: Outbound::new(settings.outputs.clone())?,
             clock,
             settings: Arc::new(settings),
             shutdown,

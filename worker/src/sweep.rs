@@ -254,6 +254,7 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     bear("live queries", forget_live_queries(app).await);
     bear("roll-outs", rollouts::prune(app).await);
     bear("findings", forget_findings(app).await);
+    bear("deliveries", jobs::forget_deliveries::forget(app).await);
     bear("certificates", certificates::note_ends(app).await);
     // Releases the lead, unless Postgres has, because all that took long. What follows speaks to the storage, which may take long, too,
     // and does no harm when two do it.

@@ -7,6 +7,7 @@
 //! hand over. What it reports is decoded by [`log`], freed of repetitions by
 //! [`fingerprint`], kept as what holds now by [`present`] and judged by [`rule`]; a match becomes a [`finding`].
 
+pub mod alert_route;
 pub mod carve;
 pub mod clock;
 pub mod cut_off;

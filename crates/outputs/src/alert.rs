@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::Templates;
+
 /// What happened to the finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,6 +23,14 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// The kind that a word of `alerts.kind` names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Opened, Self::Acknowledged, Self::Resolved]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+
     /// The word itself.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -89,6 +99,21 @@ pub struct Alert {
     /// The finding's page.
     #[serde(default)]
     pub url: String,
+    /// Who acknowledged, resolved or reopened it; nobody when it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<AlertChange>,
+}
+
+/// What somebody decided about a finding.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AlertChange {
+    /// Their name, or what decided in their place.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Why, in words.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// An alert on its way.
@@ -102,8 +127,82 @@ pub struct Message {
     pub kind: AlertKind,
     /// What is told.
     pub alert: Alert,
+    /// The texts of the destination's own.
+    pub templates: Templates,
     /// The time of this attempt.
     pub now: DateTime<Utc>,
+}
+
+impl Message {
+    /// `finding.opened`, …, or `test`.
+    pub(crate) fn event(&self) -> String {
+        match self.kind {
+            AlertKind::Test => "test".to_owned(),
+            kind => format!("finding.{}", kind.as_str()),
+        }
+    }
+
+    /// What keeps all that is told of one finding together at the other side; a test never touches a finding.
+    pub(crate) fn dedup_key(&self) -> String {
+        match self.kind {
+            AlertKind::Test => format!("ostiary-test-{}", self.delivery_id),
+            _ => dedup_key(self.alert.finding_id),
+        }
+    }
+
+    /// A finding as any fleet may have it, for the preview of templates.
+    #[must_use]
+    pub fn sample(templates: Templates, now: DateTime<Utc>) -> Self {
+        let columns = [
+            ("name", "Free Coupons"),
+            ("identifier", "nkbihfbeogaeaoehlefnkodbefgpgknn"),
+            ("version", "1.4.2"),
+        ];
+        let columns = columns.map(|(name, value)| (name.to_owned(), Value::from(value)));
+        let alert = Alert {
+            finding_id: FindingId(Uuid::nil()),
+            rule: RuleOfAlert {
+                name: "New browser extension".to_owned(),
+                description: "An extension was installed that nobody has vetted.".to_owned(),
+                severity: "high".to_owned(),
+                runbook_url: "https://wiki.example.com/extensions".to_owned(),
+            },
+            node: NodeOfAlert {
+                id: "0198c0de-0000-7000-8000-000000000001".to_owned(),
+                name: "mac-7".to_owned(),
+                host_identifier: "564D4A2E-7C1B-4A6F-9E0D-3B1C5A7F2E90".to_owned(),
+                platform: "darwin".to_owned(),
+                tags: vec!["laptop".to_owned(), "engineering".to_owned()],
+            },
+            entity: "identifier=nkbihfbeogaeaoehlefnkodbefgpgknn".to_owned(),
+            query_name: "pack/browsers/chrome_extensions".to_owned(),
+            action: "added".to_owned(),
+            columns: columns.into_iter().collect(),
+            occurred_at: now,
+            opened_at: now,
+            url: "https://ostiary.example.com/findings/0198c0de".to_owned(),
+            change: None,
+        };
+        Self {
+            alert_id: AlertId(Uuid::nil()),
+            delivery_id: DeliveryId(Uuid::nil()),
+            kind: AlertKind::Opened,
+            alert,
+            templates,
+            now,
+        }
+    }
+}
+
+/// The key under which a finding is known elsewhere.
+pub(crate) fn dedup_key(finding: FindingId) -> String {
+    format!("ostiary-{finding}")
+}
+
+/// The finding that a key of ours names.
+#[must_use]
+pub fn finding_of_key(key: &str) -> Option<FindingId> {
+    key.strip_prefix("ostiary-")?.parse().ok()
 }
 
 /// What a test alert is made of.
@@ -115,6 +214,8 @@ pub struct TestAlert<'a> {
     pub destination: &'a str,
     /// The destination's page.
     pub url: &'a str,
+    /// The destination's own texts.
+    pub templates: &'a Templates,
     /// The present.
     pub now: DateTime<Utc>,
 }
@@ -147,12 +248,14 @@ impl TestAlert<'_> {
             occurred_at: self.now,
             opened_at: self.now,
             url: self.url.to_owned(),
+            change: None,
         };
         Message {
             alert_id: AlertId(Uuid::nil()),
             delivery_id: self.id,
             kind: AlertKind::Test,
             alert,
+            templates: self.templates.clone(),
             now: self.now,
         }
     }

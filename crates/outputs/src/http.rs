@@ -1,17 +1,15 @@
-//! The one outbound HTTP client: time-outs, no redirects, no proxies of the environment, no private addresses.
+//! The one outbound HTTP conversation: time-outs, no redirects, no proxies of the environment, no private addresses.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode, Url};
+use chrono::{DateTime, Utc};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::{Options, SendError, shorten};
+use crate::{Connector, SendError, shorten};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_ANSWER_BYTES: usize = 4096;
+/// An answer is read up to here; what is kept of it is shorter still.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The longest wait that an answer may ask of us.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -19,103 +17,114 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
-    options: Options,
+    connector: Connector,
 }
 
-/// Answers only with addresses that may be called.
-struct CheckedResolver(Options);
+/// What is asked.
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    pub(crate) headers: &'a [(&'static str, String)],
+    pub(crate) body: Vec<u8>,
+}
 
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let options = self.0;
-        Box::pin(async move {
-            let addresses = options.resolve(name.as_str(), 0).await?;
-            let addresses: Addrs = Box::new(
-                addresses
-                    .into_iter()
-                    .map(|address| SocketAddr::new(address.ip(), 0)),
-            );
-            Ok(addresses)
-        })
+/// A 2xx answer.
+pub(crate) struct Answer {
+    status: StatusCode,
+    /// Its beginning.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// As the ledger keeps it.
+    pub(crate) fn told(&self) -> String {
+        told(self.status, &self.body)
     }
 }
 
 impl HttpClient {
-    pub(crate) fn new(options: Options, timeout: Duration) -> Result<Self, SendError> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("ostiary/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
+    pub(crate) fn new(connector: &Connector, timeout: Duration) -> Result<Self, SendError> {
+        let client = connector
+            .http_builder()
             .timeout(timeout)
-            // A redirect could lead inward, and would carry the body to a stranger.
-            .redirect(Policy::none())
-            .no_proxy()
-            .dns_resolver(Arc::new(CheckedResolver(options)))
             .build()
-            .map_err(|error| SendError::refused(format!("the HTTP client cannot be set up: {error}")))?;
-        Ok(Self { client, options })
+            .map_err(|error| {
+                SendError::refused(format!("the HTTP client cannot be set up: {error}"))
+            })?;
+        Ok(Self {
+            client,
+            connector: connector.clone(),
+        })
     }
 
     /// Posts a JSON body. Returns status and answer.
     ///
     /// # Errors
-    /// Anything but a 2xx answer: time-outs, connection errors, 408, 425, 429 and 5xx are worth another try, the rest is not.
+    /// As [`Self::send`].
     pub(crate) async fn post_json(
         &self,
         url: &Url,
         headers: &[(&'static str, String)],
         body: Vec<u8>,
     ) -> Result<String, SendError> {
-        self.check_literal(url)?;
-        let mut request = self
-            .client
-            .post(url.clone())
-            .header("Content-Type", "application/json")
-            .body(body);
-        for (name, value) in headers {
-            request = request.header(*name, value);
+        let request = Request {
+            method: Method::POST,
+            url,
+            headers,
+            body,
+        };
+        Ok(self.send(request).await?.told())
+    }
+
+    /// Sends a request; its body is JSON unless a header says otherwise.
+    ///
+    /// # Errors
+    /// Anything but a 2xx answer. Time-outs, connection errors, 408, 425, 429 and 5xx are worth another try soon. Redirects and
+    /// refusals of us, of our key or of the place (401, 402, 403, 404, 405, 407, 451) somebody may mend; a refusal of what was said
+    /// nobody will.
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answer, SendError> {
+        self.connector.check_url(request.url)?;
+        let mut headers = HeaderMap::new();
+        let typed = request
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in [("Content-Type", "application/json")]
+            .into_iter()
+            .chain(typed)
+        {
+            let mut value: reqwest::header::HeaderValue = value
+                .parse()
+                .map_err(|_| SendError::refused(format!("the header {name} cannot be sent")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
         }
         // The URL of a webhook is a secret: it must not get into the text of an error.
-        let response = request
+        let response = self
+            .client
+            .request(request.method, request.url.clone())
+            .headers(headers)
+            .body(request.body)
             .send()
             .await
             .map_err(|error| explain(&error.without_url()))?;
         let status = response.status();
-        let after = retry_after(&response);
-        let text = format!("{status}: {}", read_some(response).await);
-        let answer = shorten(text.trim_end_matches([' ', ':']));
+        let after = retry_after(response.headers());
+        let body = read_some(response).await;
         if status.is_success() {
-            Ok(answer)
-        } else if is_worth_another_try(status) {
-            Err(SendError::Retry { answer, after })
-        } else {
-            Err(SendError::Refused { answer })
+            return Ok(Answer { status, body });
         }
-    }
-
-    /// A literal address never reaches the resolver.
-    fn check_literal(&self, url: &Url) -> Result<(), SendError> {
-        let host = url
-            .host_str()
-            .unwrap_or_default()
-            .trim_start_matches('[')
-            .trim_end_matches(']');
-        match host.parse::<IpAddr>() {
-            Ok(address) if !self.options.allows(address) => Err(SendError::refused(format!(
-                "{address} is a private address, which the settings do not allow ([outputs] allow_private_addresses)"
-            ))),
-            _ => Ok(()),
-        }
+        let answer = told(status, &body);
+        Err(match status.as_u16() {
+            408 | 425 | 429 | 500.. => SendError::Retry { answer, after },
+            300..=399 | 401..=405 | 407 | 451 => SendError::Rejected { answer },
+            _ => SendError::Refused { answer },
+        })
     }
 }
 
-fn is_worth_another_try(status: StatusCode) -> bool {
-    status.is_server_error()
-        || [
-            StatusCode::REQUEST_TIMEOUT,
-            StatusCode::TOO_EARLY,
-            StatusCode::TOO_MANY_REQUESTS,
-        ]
-        .contains(&status)
+fn told(status: StatusCode, body: &str) -> String {
+    shorten(format!("{status}: {body}").trim_end_matches([' ', ':']))
 }
 
 /// The error with its causes; an address that may not be called is refused for good.
@@ -136,10 +145,18 @@ fn explain(error: &reqwest::Error) -> SendError {
     }
 }
 
-/// `Retry-After` in seconds; the form with a date is rare and not read.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get("Retry-After")?.to_str().ok()?;
-    Some(Duration::from_secs(text.trim().parse().ok()?).min(LONGEST_WAIT))
+/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is taken against the answer's own `Date`, so that no clocks are
+/// compared.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| Some(headers.get(name)?.to_str().ok()?.trim());
+    let date =
+        |text| -> Option<DateTime<Utc>> { Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc()) };
+    let wanted = text("Retry-After")?;
+    let wait = match wanted.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => (date(wanted)? - date(text("Date")?)?).to_std().ok()?,
+    };
+    Some(wait.min(LONGEST_WAIT))
 }
 
 /// The beginning of the answer; whoever answers without end is not listened to.
@@ -151,4 +168,32 @@ async fn read_some(mut response: Response) -> String {
         bytes.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES - bytes.len())]);
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_as_a_date() {
+        let wait = |after: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Retry-After", after.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert("Date", date.parse().unwrap());
+            }
+            retry_after(&headers).map(|wait| wait.as_secs())
+        };
+        let now = Some("Sat, 21 Nov 2026 12:00:00 GMT");
+        assert_eq!(wait("120", None), Some(120));
+        assert_eq!(wait("99999999", None), Some(3600));
+        assert_eq!(wait("Sat, 21 Nov 2026 12:01:30 GMT", now), Some(90));
+        assert_eq!(
+            wait("Sat, 21 Nov 2026 11:00:00 GMT", now),
+            None,
+            "it is past"
+        );
+        assert_eq!(wait("Sat, 21 Nov 2026 12:01:30 GMT", None), None);
+        assert_eq!(wait("soon", now), None);
+    }
 }

@@ -5,14 +5,23 @@
 
 mod addresses;
 mod alert;
+mod connect;
 pub mod destinations;
 mod http;
+mod own_templates;
+pub mod sinks;
 mod smtp;
+mod syslog;
 mod templates;
 
 pub use addresses::Options;
-pub use alert::{Alert, AlertKind, Message, NodeOfAlert, RuleOfAlert, TestAlert};
+pub use alert::{
+    Alert, AlertChange, AlertKind, Message, NodeOfAlert, RuleOfAlert, TestAlert, finding_of_key,
+};
+pub use connect::{Connector, Lookup, Trust};
 pub use http::HttpClient;
+pub use own_templates::{TemplateError, Templates};
+pub use templates::{Told, check_templates};
 
 use std::time::Duration;
 
@@ -22,8 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// What destinations need from the process that sends: made once, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outbound {
-    /// Which addresses may be called.
-    pub options: Options,
+    /// The one way to an address.
+    pub connector: Connector,
     /// The one HTTP client.
     pub http: HttpClient,
     timeout: Duration,
@@ -43,9 +52,10 @@ impl Outbound {
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn with_timeout(options: Options, timeout: Duration) -> Result<Self, SendError> {
+        let connector = Connector::new(options);
         Ok(Self {
-            options,
-            http: HttpClient::new(options, timeout)?,
+            http: HttpClient::new(&connector, timeout)?,
+            connector,
             timeout,
         })
     }
@@ -54,7 +64,7 @@ impl Outbound {
     /// itself: the look-up of a name before, the good-bye after it.
     #[must_use]
     pub fn longest_attempt(&self) -> Duration {
-        self.timeout + addresses::LOOKUP_TIMEOUT + smtp::QUIT_TIMEOUT
+        self.timeout + connect::LOOKUP_TIMEOUT + smtp::QUIT_TIMEOUT
     }
 }
 
@@ -68,6 +78,12 @@ pub enum SendError {
         answer: String,
         /// How long the other side asks us to wait.
         after: Option<Duration>,
+    },
+    /// It is refused as things stand over there, which somebody may mend: a password that was changed, a channel that is missing.
+    #[error("{answer}")]
+    Rejected {
+        /// What was answered.
+        answer: String,
     },
     /// It will never work like this: wrong settings, a refusal for good.
     #[error("{answer}")]
@@ -85,6 +101,22 @@ impl SendError {
         }
     }
 
+    pub(crate) fn rejected(answer: impl std::fmt::Display) -> Self {
+        Self::Rejected {
+            answer: shorten(&answer.to_string()),
+        }
+    }
+
+    /// What was answered, or what went wrong.
+    #[must_use]
+    pub fn answer(&self) -> &str {
+        match self {
+            Self::Retry { answer, .. } | Self::Rejected { answer } | Self::Refused { answer } => {
+                answer
+            }
+        }
+    }
+
     pub(crate) fn refused(answer: impl std::fmt::Display) -> Self {
         Self::Refused {
             answer: shorten(&answer.to_string()),
@@ -94,7 +126,7 @@ impl SendError {
 
 /// Answers are kept with each attempt: a few lines tell enough.
 pub(crate) fn shorten(text: &str) -> String {
-    one_line(text, 500)
+    one_line(text, 1000)
 }
 
 /// At most `most` characters of a stranger's text, on one line: nothing in it can begin a line of its own, steer a terminal or turn

@@ -14,11 +14,9 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Tls};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
+use crate::connect::{CONNECT_TIMEOUT, MOST_ADDRESSES};
 use crate::{SendError, shorten};
 
-/// To one address; a server may have several.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const MOST_ADDRESSES: usize = 3;
 pub(crate) const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server to which mails are submitted.
@@ -35,8 +33,9 @@ impl MailServer {
     /// Submits a mail and returns what was answered. It is sent when one recipient was taken; the answer names those that were not.
     ///
     /// # Errors
-    /// Nobody gets it. Trouble before the mail itself is worth another try, for somebody may mend it meanwhile (a password, a
-    /// certificate, a block); so is any answer that calls itself transient. A mail or recipients refused for good are not.
+    /// Nobody gets it. Trouble before the mail itself is worth another try, for somebody may mend it meanwhile (a certificate, a
+    /// block; a wrong password [seldom](SendError::Rejected), or the account would be locked); so is any answer that calls itself
+    /// transient. A mail or recipients refused for good are not.
     pub(crate) async fn submit(&self, mail: &Message) -> Result<String, SendError> {
         let late = |_| SendError::retry("the mail server does not answer in time");
         let (mut connection, answer) = tokio::time::timeout(self.timeout, async {
@@ -80,7 +79,12 @@ impl MailServer {
                 .auth(&mechanisms, credentials)
                 .await
                 .map_err(|error| {
-                    SendError::retry(format!("signing in failed: {}", describe(&error)))
+                    let text = format!("signing in failed: {}", describe(&error));
+                    if error.is_permanent() {
+                        SendError::rejected(text)
+                    } else {
+                        SendError::retry(text)
+                    }
                 })?;
         }
         Ok(connection)

@@ -13,7 +13,7 @@ use crate::{Conn, Result};
 pub struct DeliveryRecord {
     /// Which.
     pub id: Uuid,
-    /// `waiting`, `delivered` or `dead`.
+    /// `waiting`, `delivered`, `dead` or `skipped`.
     pub state: String,
     /// The destination, while it exists.
     pub destination_id: Option<Uuid>,
@@ -41,7 +41,9 @@ pub struct DeliveryRecord {
 
 /// Which deliveries are wanted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct DeliveryFilter {
+pub struct DeliveryFilter<'a> {
+    /// In this state; empty for all.
+    pub state: &'a str,
     /// To this destination.
     pub destination: Option<DestinationId>,
     /// About this finding.
@@ -54,7 +56,7 @@ pub struct DeliveryFilter {
 /// Postgres failed.
 pub async fn list(
     conn: &mut Conn,
-    filter: DeliveryFilter,
+    filter: DeliveryFilter<'_>,
     page: &PageRequest,
 ) -> Result<Page<DeliveryRecord>> {
     let limit = page.limit_within(50, 500);
@@ -77,6 +79,7 @@ pub async fn list(
         WHERE ($1::uuid IS NULL OR d.destination_id = $1)
             AND ($2::uuid IS NULL OR a.finding_id = $2)
             AND ($3::timestamptz IS NULL OR (d.created_at, d.id) < ($3, $4))
+            AND ($6 = '' OR d.state = $6)
         ORDER BY d.created_at DESC, d.id DESC
         LIMIT $5::bigint + 1
         "#,
@@ -84,7 +87,8 @@ pub async fn list(
         filter.finding.map(|id| id.0),
         created_at,
         id,
-        limit
+        limit,
+        filter.state
     )
     .fetch_all(conn)
     .await?;
@@ -106,7 +110,7 @@ pub struct AttemptRecord {
     pub started_at: DateTime<Utc>,
     /// How long it took, in milliseconds.
     pub duration_ms: i32,
-    /// `delivered`, `retry` or `refused`.
+    /// `delivered`, `retry`, `rejected` or `refused`.
     pub outcome: String,
     /// What the destination said, or what went wrong.
     pub answer: String,

@@ -21,6 +21,8 @@ mod db;
 pub mod decorators;
 pub mod deliveries;
 pub mod delivery_lists;
+pub mod delivery_upkeep;
+pub mod destination_circuits;
 pub mod destinations;
 pub mod doorman;
 pub mod enroll_secrets;

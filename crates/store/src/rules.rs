@@ -30,7 +30,7 @@ pub struct StoredRule {
     pub runbook_url: String,
     /// Why it could not be compiled the last time.
     pub broken_reason: Option<String>,
-    /// Where its alerts go; only destinations that are enabled.
+    /// Where its alerts go, disabled destinations too: the ledger says of those that nothing was sent.
     pub destinations: Vec<DestinationId>,
 }
 
@@ -44,7 +44,7 @@ pub async fn list_enabled(conn: &mut Conn) -> Result<Vec<StoredRule>> {
         SELECT id, name, description, conditions, severity, scope, entity_columns, on_baseline, max_age_seconds, runbook_url,
             broken_reason,
             ARRAY(SELECT d.id FROM rule_destinations rd JOIN destinations d ON d.id = rd.destination_id
-                WHERE rd.rule_id = r.id AND d.enabled ORDER BY d.id) AS "destinations!"
+                WHERE rd.rule_id = r.id ORDER BY d.id) AS "destinations!"
         FROM rules r WHERE enabled ORDER BY name
         "#
     )

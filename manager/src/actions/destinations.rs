@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use ostiary_domain::finding::Severity;
 use ostiary_domain::ids::{DeliveryId, DestinationId};
 use ostiary_outputs::destinations::send_test as send_test_alert;
-use ostiary_outputs::destinations::{Destination, Input, KINDS, Kind, SEAL_PURPOSE};
-use ostiary_outputs::{Outbound, SendError, TestAlert};
-use ostiary_store::destinations::{self, DestinationValues};
+use ostiary_outputs::destinations::{Destination, KINDS, Kind, SEAL_PURPOSE};
+use ostiary_outputs::{Message, Outbound, Templates, TestAlert, Told, check_templates};
+use ostiary_store::destinations::{self, DestinationLine, DestinationValues};
 use ostiary_store::{Conn, Db};
 use serde_json::{Map, Value, json};
 
 use super::audit::{Change, record};
+use super::kind_fields::settings_of;
 use super::validate::{Check, sentence, taken};
 use crate::auth::{Admin, Permit};
 use crate::error::{Error, Result};
@@ -27,74 +29,78 @@ pub struct DestinationDraft {
     pub kind: String,
     /// Is anything sent there?
     pub enabled: bool,
+    /// The mildest severity that is told; empty for all.
+    pub min_severity: String,
+    /// Tag expression: of which nodes.
+    pub target: String,
+    /// Also of rules that do not name it?
+    pub takes_all: bool,
+    /// Also when a finding is acknowledged or resolved?
+    pub tells_changes: bool,
+    /// For how many minutes alerts are gathered; empty: not at all.
+    pub digest_minutes: String,
+    /// Its own title and text, or nothing.
+    pub templates: Templates,
     /// Those fields of the kind that the form offered, as typed.
     pub fields: BTreeMap<String, String>,
-}
-
-/// The settings that the fields make. A secret left empty is taken from `stored`, and so is what the form did not offer.
-fn settings_of(
-    check: &mut Check,
-    kind: &Kind,
-    draft: &DestinationDraft,
-    stored: &Map<String, Value>,
-) -> Value {
-    let mut settings = Map::new();
-    for field in kind.fields {
-        let Some(typed) = draft.fields.get(field.name) else {
-            match stored.get(field.name) {
-                Some(value) => drop(settings.insert(field.name.to_owned(), value.clone())),
-                None if field.required => check.wrong(field.name, "This must not be empty."),
-                None => {}
-            }
-            continue;
-        };
-        let text = match field.input {
-            Input::LongText => check.text(field.name, typed, 20_000),
-            // A blank may be part of a password.
-            Input::Secret => typed.to_owned(),
-            _ => check.line(field.name, typed, 2000),
-        };
-        let value = match field.input {
-            Input::Secret if text.is_empty() => {
-                stored.get(field.name).cloned().unwrap_or(Value::Null)
-            }
-            _ if text.is_empty() => Value::Null,
-            Input::Number => Value::from(check.number(field.name, &text, 1, 65_535)),
-            Input::Choice(choices) => Value::from(check.choice(field.name, &text, choices)),
-            _ => Value::from(text),
-        };
-        if field.required && value.is_null() {
-            check.wrong(field.name, "This must not be empty.");
-        }
-        if !value.is_null() {
-            settings.insert(field.name.to_owned(), value);
-        }
-    }
-    Value::Object(settings)
 }
 
 struct Checked {
     name: String,
     settings: Value,
     destination: Box<dyn Destination>,
+    min_severity: String,
+    target: String,
+    takes_all: bool,
+    tells_changes: bool,
+    digest_minutes: i32,
+    templates: Templates,
 }
 
 fn validate(
+    app: &App,
     draft: &DestinationDraft,
     kind: &'static Kind,
     stored: &Map<String, Value>,
 ) -> Result<Checked> {
     let mut check = Check::default();
     let name = check.name("name", &draft.name, 100);
-    let settings = settings_of(&mut check, kind, draft, stored);
+    let min_severity = if draft.min_severity.is_empty() {
+        Severity::Info.as_str().to_owned()
+    } else {
+        let words = Severity::ALL.map(Severity::as_str);
+        check.choice("min_severity", &draft.min_severity, &words)
+    };
+    let target = check.target("target", &draft.target);
+    let digest_minutes = check
+        .optional_number("digest_minutes", &draft.digest_minutes, 0, 1440)
+        .unwrap_or(0);
+    if digest_minutes > 0 && !kind.digests {
+        let sentence = format!("{} takes one alert at a time.", kind.label);
+        check.wrong("digest_minutes", sentence);
+    }
+    let templates = Templates {
+        title: check.line("title_template", &draft.templates.title, 1000),
+        text: check.text("text_template", &draft.templates.text, 10_000),
+    };
+    if let Err((field, error)) = check_templates(&templates, app.now()) {
+        check.wrong(field, sentence(&error));
+    }
+    let settings = settings_of(&mut check, kind.fields, &draft.fields, stored);
     check.done()?;
     let destination = kind
         .read(&settings)
-        .map_err(|error| Error::field("form", sentence(&error)))?;
+        .map_err(|error| Error::field(error.field, sentence(&error)))?;
     Ok(Checked {
         name,
         settings,
         destination,
+        min_severity,
+        target,
+        takes_all: draft.takes_all,
+        tells_changes: draft.tells_changes,
+        digest_minutes: i32::try_from(digest_minutes).expect("it is within a day"),
+        templates,
     })
 }
 
@@ -151,7 +157,7 @@ pub async fn create(
     draft: &DestinationDraft,
 ) -> Result<DestinationId> {
     let kind = kind_of(&draft.kind)?;
-    let checked = validate(draft, kind, &Map::new())?;
+    let checked = validate(app, draft, kind, &Map::new())?;
     let (sealed, summary) = (seal(app, &checked.settings), checked.destination.summary());
     let values = values(&checked, kind, &sealed, &summary, draft.enabled);
     let id = DestinationId(ostiary_boot::clock::new_id());
@@ -192,7 +198,7 @@ pub async fn update(
         .ok_or(Error::NotFound)?;
     let stored = open_settings(app, &mut tx, id).await?;
     let kind = kind_of(&before.kind)?;
-    let checked = validate(draft, kind, &stored)?;
+    let checked = validate(app, draft, kind, &stored)?;
     let (sealed, summary) = (seal(app, &checked.settings), checked.destination.summary());
     let values = values(&checked, kind, &sealed, &summary, draft.enabled);
     taken(
@@ -201,8 +207,11 @@ pub async fn update(
         "name",
         NAME_TAKEN,
     )?;
-    let before = json!({"name": before.name, "kind": before.kind, "summary": before.summary, "enabled": before.enabled});
-    let (before, after, name) = (Some(before), Some(shown(&values)), &checked.name);
+    let (before, after, name) = (
+        Some(shown_line(&before)),
+        Some(shown(&values)),
+        &checked.name,
+    );
     let change = Change {
         action: "destinations.update",
         kind: "destination",
@@ -228,12 +237,41 @@ fn values<'a>(
         settings_sealed: sealed,
         summary,
         enabled,
+        min_severity: &checked.min_severity,
+        target: &checked.target,
+        takes_all: checked.takes_all,
+        tells_changes: checked.tells_changes,
+        digest_minutes: checked.digest_minutes,
+        title_template: &checked.templates.title,
+        text_template: &checked.templates.text,
     }
 }
 
 /// What the audit log may tell of a destination.
 fn shown(values: &DestinationValues<'_>) -> Value {
-    json!({"name": values.name, "kind": values.kind, "summary": values.summary, "enabled": values.enabled})
+    json!({
+        "name": values.name, "kind": values.kind, "summary": values.summary, "enabled": values.enabled,
+        "min_severity": values.min_severity, "target": values.target, "takes_all": values.takes_all,
+        "tells_changes": values.tells_changes, "digest_minutes": values.digest_minutes,
+        "title_template": values.title_template, "text_template": values.text_template,
+    })
+}
+
+fn shown_line(line: &DestinationLine) -> Value {
+    shown(&DestinationValues {
+        name: &line.name,
+        kind: &line.kind,
+        settings_sealed: &[],
+        summary: &line.summary,
+        enabled: line.enabled,
+        min_severity: &line.min_severity,
+        target: &line.target,
+        takes_all: line.takes_all,
+        tells_changes: line.tells_changes,
+        digest_minutes: line.digest_minutes,
+        title_template: &line.title_template,
+        text_template: &line.text_template,
+    })
 }
 
 /// Deletes a destination; its deliveries stay with its name, those that wait are given up by the worker.
@@ -252,9 +290,7 @@ pub async fn delete(
         .ok_or(Error::NotFound)?;
     super::validate::confirmed(confirm, &found.name)?;
     destinations::delete(&mut tx, id).await?;
-    let before = Some(
-        json!({"name": found.name, "kind": found.kind, "summary": found.summary, "enabled": found.enabled}),
-    );
+    let before = Some(shown_line(&found));
     let change = Change {
         action: "destinations.delete",
         kind: "destination",
@@ -291,18 +327,30 @@ pub async fn send_test(
     record(app, &mut tx, permit, change).await?;
     // Before anything leaves the house: no call is made inside a transaction (invariant I7).
     Db::commit(tx).await?;
-    let outbound =
-        Outbound::new(app.settings.outputs).map_err(|error| Error::Internal(error.into()))?;
+    let outbound = Outbound::new(app.settings.outputs.clone())
+        .map_err(|error| Error::Internal(error.into()))?;
     let manager_url = app.settings.public.manager_url.trim_end_matches('/');
     let test = TestAlert {
         id: DeliveryId(ostiary_boot::clock::new_id()),
         destination: &found.name,
         url: &format!("{manager_url}/destinations/{id}"),
+        templates: &Templates {
+            title: found.title_template.clone(),
+            text: found.text_template.clone(),
+        },
         now: app.now(),
     };
     let settings = Value::Object(settings);
     let sent = send_test_alert(&outbound, kind_of(&found.kind)?, &settings, &test).await;
-    Ok(sent.map_err(|error| match error {
-        SendError::Retry { answer, .. } | SendError::Refused { answer } => answer,
-    }))
+    Ok(sent.map_err(|error| error.answer().to_owned()))
+}
+
+/// What templates make of a finding as any fleet may have it. Nothing is stored or sent.
+///
+/// # Errors
+/// [`Error::Invalid`] on the template that is not understood.
+pub fn preview(app: &App, _: &Permit<Admin>, templates: &Templates) -> Result<Told> {
+    check_templates(templates, app.now())
+        .map_err(|(field, error)| Error::field(field, sentence(&error)))?;
+    Ok(Told::of(&Message::sample(templates.clone(), app.now())))
 }

@@ -153,6 +153,23 @@ impl<R: Right> Permit<R> {
     }
 }
 
+impl Permit<Edit> {
+    /// The permit of somebody who decides in a pager, which proves itself by its webhook's signature.
+    #[must_use]
+    pub(crate) fn for_pager(name: String) -> Self {
+        let actor = Actor {
+            user_id: None,
+            name,
+            role: Role::Editor,
+            ip: None,
+        };
+        Self {
+            actor,
+            right: PhantomData,
+        }
+    }
+}
+
 impl<R: Right, S: Send + Sync> FromRequestParts<S> for Permit<R> {
     type Rejection = Error;
 

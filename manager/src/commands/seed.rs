@@ -120,7 +120,8 @@ pub(super) struct CreateDestination {
 
 #[derive(Debug, Args)]
 pub(super) struct CreateRule {
-    /// JSON: name, description, severity, conditions, scope, entity_columns, on_baseline, max_age_seconds, runbook_url, destinations.
+    /// JSON: name, description, severity, conditions, scope, entity_columns, on_baseline, max_age_seconds, runbook_url, owner, watch,
+    /// watch_count, watch_seconds, destinations.
     file: PathBuf,
     /// Names of further destinations; may be given more than once.
     #[arg(long)]
@@ -274,7 +275,9 @@ async fn create_destination(app: &App, arguments: CreateDestination) -> anyhow::
         name: arguments.name,
         kind: arguments.kind,
         enabled: true,
+        tells_changes: true,
         fields,
+        ..DestinationDraft::default()
     };
     let permit = Permit::<Admin>::for_command();
     let id = match known.filter(|_| arguments.replace) {
@@ -310,6 +313,11 @@ struct RuleFile {
     max_age_seconds: Option<i64>,
     #[serde(default)]
     runbook_url: String,
+    #[serde(default)]
+    owner: String,
+    watch: Option<String>,
+    watch_count: Option<u32>,
+    watch_seconds: Option<u32>,
     /// By name.
     #[serde(default)]
     destinations: Vec<String>,
@@ -346,6 +354,14 @@ async fn create_rule(app: &App, arguments: CreateRule) -> anyhow::Result<()> {
             .map_or(default.max_age_seconds, |seconds| seconds.to_string()),
         runbook_url: file.runbook_url,
         enabled: true,
+        owner: file.owner,
+        watch: file.watch.unwrap_or(default.watch),
+        watch_count: file
+            .watch_count
+            .map_or_else(String::new, |count| count.to_string()),
+        watch_seconds: file
+            .watch_seconds
+            .map_or_else(String::new, |seconds| seconds.to_string()),
         destinations,
     };
     println!(

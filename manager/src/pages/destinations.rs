@@ -1,11 +1,15 @@
 //! Destinations: does the alarm bell work?
 
+use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use ostiary_domain::finding::Severity;
 use ostiary_domain::ids::DestinationId;
-use ostiary_outputs::destinations::{Input, KINDS, Kind};
+use ostiary_outputs::Templates;
+use ostiary_outputs::destinations::{Field, Input, KINDS, Kind};
 use ostiary_store::delivery_lists::{self, DeliveryFilter};
 use ostiary_store::destinations as store;
+use ostiary_store::tags;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -13,6 +17,8 @@ use super::Fields;
 use super::findings::delivery_line;
 use super::paging::{pager, request};
 use super::shell::Page;
+use super::sinks::{fields_of, read_time};
+use crate::actions::deliveries;
 use crate::actions::destinations::{self, DestinationDraft};
 use crate::auth::{Admin, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
@@ -25,6 +31,12 @@ fn draft(kind: &Kind, fields: &Fields) -> DestinationDraft {
         name: fields.owned("name"),
         kind: kind.name.to_owned(),
         enabled: fields.is_on("enabled"),
+        min_severity: fields.owned("min_severity"),
+        target: fields.owned("target"),
+        takes_all: fields.is_on("takes_all"),
+        tells_changes: fields.is_on("tells_changes"),
+        digest_minutes: fields.owned("digest_minutes"),
+        templates: templates(fields),
         fields: kind
             .fields
             .iter()
@@ -34,23 +46,30 @@ fn draft(kind: &Kind, fields: &Fields) -> DestinationDraft {
     }
 }
 
-/// The form as typed; secrets come back empty, and `has_…` says that one is stored.
-fn form(kind: &Kind, draft: &DestinationDraft, stored: &Map<String, Value>) -> Value {
-    let mut form = json!({"name": draft.name, "enabled": draft.enabled});
-    for field in kind.fields {
-        if field.input == Input::Secret {
-            form[format!("has_{}", field.name)] = stored.contains_key(field.name).into();
-            form[field.name] = "".into();
-        } else {
-            form[field.name] = draft
-                .fields
-                .get(field.name)
-                .cloned()
-                .unwrap_or_default()
-                .into();
-        }
+fn templates(fields: &Fields) -> Templates {
+    Templates {
+        title: fields.owned("title_template"),
+        text: fields.owned("text_template"),
     }
-    form
+}
+
+/// The form of a new destination.
+fn fresh(kind: &Kind) -> DestinationDraft {
+    let begin = |field: &Field| match field.input {
+        Input::Choice([(first, _), ..]) if field.default.is_empty() => (*first).to_owned(),
+        _ => field.default.to_owned(),
+    };
+    DestinationDraft {
+        enabled: true,
+        tells_changes: true,
+        min_severity: "info".to_owned(),
+        fields: kind
+            .fields
+            .iter()
+            .map(|field| (field.name.to_owned(), begin(field)))
+            .collect(),
+        ..DestinationDraft::default()
+    }
 }
 
 fn draft_of(
@@ -63,6 +82,18 @@ fn draft_of(
         name: line.name.clone(),
         kind: kind.name.to_owned(),
         enabled: line.enabled,
+        min_severity: line.min_severity.clone(),
+        target: line.target.clone(),
+        takes_all: line.takes_all,
+        tells_changes: line.tells_changes,
+        digest_minutes: match line.digest_minutes {
+            0 => String::new(),
+            minutes => minutes.to_string(),
+        },
+        templates: Templates {
+            title: line.title_template.clone(),
+            text: line.text_template.clone(),
+        },
         fields: kind
             .fields
             .iter()
@@ -75,23 +106,26 @@ fn kind_of(name: &str) -> Result<&'static Kind> {
     Kind::find(name).ok_or(Error::NotFound)
 }
 
-fn context(
+async fn context(
+    app: &App,
     known: Option<(DestinationId, &str)>,
     kind: &Kind,
-    form: &Value,
+    (draft, stored): (&DestinationDraft, &Map<String, Value>),
     errors: &FieldErrors,
-) -> Value {
+) -> Result<Value> {
     let known = known.map(|(id, name)| json!({"id": id, "name": name}));
-    json!({"destination": known, "kind": {"name": kind.name, "title": kind.label}, "form": form, "errors": errors})
-}
-
-/// What a kind is good for, in a sentence.
-fn meaning(kind: &Kind) -> &'static str {
-    match kind.name {
-        "email" => "Mail to one or more addresses, by your mail server.",
-        "webhook" => "A signed HTTP request to a program of yours.",
-        _ => "",
-    }
+    let form = json!({
+        "name": draft.name, "enabled": draft.enabled, "min_severity": draft.min_severity, "target": draft.target,
+        "takes_all": draft.takes_all, "tells_changes": draft.tells_changes, "digest_minutes": draft.digest_minutes,
+        "title_template": draft.templates.title, "text_template": draft.templates.text,
+    });
+    let all_tags = tags::names(&mut *app.db.acquire().await?).await?;
+    Ok(json!({
+        "destination": known,
+        "kind": {"name": kind.name, "title": kind.label, "meaning": kind.meaning, "digests": kind.digests},
+        "fields": fields_of(kind.fields, &draft.fields, stored), "form": form, "errors": errors, "all_tags": all_tags,
+        "severities": Severity::ALL.map(|severity| [severity.as_str(), severity.as_str()]),
+    }))
 }
 
 /// `GET /destinations`
@@ -106,12 +140,12 @@ pub(crate) async fn list(
         .map(|each| {
             let last = each.last_state.as_ref().map(|state| json!({"state": state, "at": each.last_at}));
             json!({"id": each.id, "name": each.name, "kind": each.kind, "summary": each.summary, "enabled": each.enabled,
-                "rules": each.rules, "last": last})
+                "rules": each.rules, "takes_all": each.takes_all, "last": last, "dead": each.dead, "failing": failing(each)})
         })
         .collect();
     let kinds: Vec<Value> = KINDS
         .iter()
-        .map(|kind| json!({"name": kind.name, "title": kind.label, "meaning": meaning(kind)}))
+        .map(|kind| json!({"name": kind.name, "title": kind.label, "meaning": kind.meaning}))
         .collect();
     let context = json!({"destinations": listed, "kinds": kinds});
     Page {
@@ -121,6 +155,12 @@ pub(crate) async fn list(
     }
     .show(&app, &visitor, context)
     .await
+}
+
+/// Since when a destination fails, what it said, and when it is tried again.
+fn failing(line: &store::DestinationLine) -> Value {
+    let said = |since| json!({"since": since, "answer": line.failing_answer, "paused_until": line.paused_until});
+    line.failing_since.map_or(Value::Null, said)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -138,29 +178,44 @@ pub(crate) async fn show(
     Path(id): Path<DestinationId>,
     Query(asked): Query<Asked>,
 ) -> Result<Response> {
+    let (name, context) = shown(&app, id, &asked.after, ("", FieldErrors::default())).await?;
+    Page {
+        template: "pages/destinations/show.html",
+        title: &name,
+        nav: "destinations",
+    }
+    .show(&app, &visitor, context)
+    .await
+}
+
+async fn shown(
+    app: &App,
+    id: DestinationId,
+    after: &str,
+    (since, errors): (&str, FieldErrors),
+) -> Result<(String, Value)> {
     let mut conn = app.db.acquire().await?;
     let found = store::find(&mut conn, id).await?.ok_or(Error::NotFound)?;
     let rules = store::list_rules(&mut conn, id).await?;
     let filter = DeliveryFilter {
         destination: Some(id),
-        finding: None,
+        ..DeliveryFilter::default()
     };
-    let page = delivery_lists::list(&mut conn, filter, &request(Some(&asked.after))).await?;
+    let page = delivery_lists::list(&mut conn, filter, &request(Some(after))).await?;
     drop(conn);
+    let manager_url = app.settings.public.manager_url.trim_end_matches('/');
+    let hook = (found.kind == "pagerduty").then(|| format!("{manager_url}/hooks/pagerduty/{id}"));
+    let has_own_text = !(found.title_template.is_empty() && found.text_template.is_empty());
     let context = json!({
         "destination": {"id": found.id, "name": found.name, "kind": found.kind, "summary": found.summary, "enabled": found.enabled,
-            "updated_at": found.updated_at},
-        "rules": rules,
+            "updated_at": found.updated_at, "min_severity": found.min_severity, "target": found.target, "takes_all": found.takes_all,
+            "tells_changes": found.tells_changes, "digest_minutes": found.digest_minutes, "has_own_text": has_own_text,
+            "dead": found.dead, "waiting": found.waiting, "failing": failing(&found), "hook": hook},
+        "rules": rules, "form": {"since": since}, "errors": errors,
         "deliveries": page.items.iter().map(delivery_line).collect::<Vec<_>>(),
-        "pager": pager(&format!("/destinations/{id}"), &[], "after", page.next.as_deref(), asked.after.is_empty()),
+        "pager": pager(&format!("/destinations/{id}"), &[], "after", page.next.as_deref(), after.is_empty()),
     });
-    Page {
-        template: "pages/destinations/show.html",
-        title: &found.name,
-        nav: "destinations",
-    }
-    .show(&app, &visitor, context)
-    .await
+    Ok((found.name, context))
 }
 
 /// `GET /destinations/new?kind=`
@@ -175,23 +230,8 @@ pub(crate) async fn new(
     } else {
         &asked.kind
     })?;
-    let mut empty = DestinationDraft {
-        enabled: true,
-        ..DestinationDraft::default()
-    };
-    for field in kind.fields {
-        if let Input::Choice([first, ..]) = field.input {
-            empty
-                .fields
-                .insert(field.name.to_owned(), (*first).to_owned());
-        }
-    }
-    let context = context(
-        None,
-        kind,
-        &form(kind, &empty, &Map::new()),
-        &FieldErrors::default(),
-    );
+    let (typed, none) = (fresh(kind), Map::new());
+    let context = context(&app, None, kind, (&typed, &none), &FieldErrors::default()).await?;
     Page {
         template: FORM,
         title: "New destination",
@@ -220,12 +260,8 @@ pub(crate) async fn create(
                 .await
         }
         Err(error) => {
-            let context = context(
-                None,
-                kind,
-                &form(kind, &typed, &Map::new()),
-                &error.into_fields()?,
-            );
+            let (errors, none) = (error.into_fields()?, Map::new());
+            let context = context(&app, None, kind, (&typed, &none), &errors).await?;
             Page {
                 template: FORM,
                 title: "New destination",
@@ -249,13 +285,9 @@ pub(crate) async fn edit(
     let stored = destinations::open_settings(&app, &mut conn, id).await?;
     drop(conn);
     let kind = kind_of(&line.kind)?;
-    let shown = form(kind, &draft_of(&line, kind, &stored), &stored);
-    let context = context(
-        Some((id, &line.name)),
-        kind,
-        &shown,
-        &FieldErrors::default(),
-    );
+    let (known, errors) = (Some((id, line.name.as_str())), FieldErrors::default());
+    let typed = draft_of(&line, kind, &stored);
+    let context = context(&app, known, kind, (&typed, &stored), &errors).await?;
     Page {
         template: FORM,
         title: &format!("Edit {}", line.name),
@@ -282,12 +314,8 @@ pub(crate) async fn update(
     match destinations::update(&app, &permit, id, &typed).await {
         Ok(()) => visitor.done(&format!("/destinations/{id}"), "Saved.").await,
         Err(error) => {
-            let context = context(
-                Some((id, &line.name)),
-                kind,
-                &form(kind, &typed, &stored),
-                &error.into_fields()?,
-            );
+            let (known, errors) = (Some((id, line.name.as_str())), error.into_fields()?);
+            let context = context(&app, known, kind, (&typed, &stored), &errors).await?;
             let title = format!("Edit {}", line.name);
             Page {
                 template: FORM,
@@ -323,6 +351,70 @@ pub(crate) async fn send_test(
                 .await
         }
         Err(error) => visitor.refused(&to, error).await,
+    }
+}
+
+/// `POST /destinations/preview`: what templates make of a sample, while they are typed.
+pub(crate) async fn preview(
+    State(app): State<App>,
+    permit: Permit<Admin>,
+    fields: Fields,
+) -> Result<Json<Value>> {
+    Ok(Json(
+        match destinations::preview(&app, &permit, &templates(&fields)) {
+            Ok(told) => json!({"ok": true, "title": told.title, "text": told.text}),
+            Err(error) => json!({"ok": false, "errors": error.into_fields()?}),
+        },
+    ))
+}
+
+/// `POST /destinations/{id}/send-dead-again`
+pub(crate) async fn send_dead_again(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Admin>,
+    Path(id): Path<DestinationId>,
+) -> Result<Response> {
+    let to = format!("/destinations/{id}");
+    match deliveries::send_dead_again(&app, &permit, id).await {
+        Ok(sent) => {
+            let said = format!("{sent} deliveries are sent again.");
+            visitor.done(&to, said).await
+        }
+        Err(error) => visitor.refused(&to, error).await,
+    }
+}
+
+/// `POST /destinations/{id}/replay`
+pub(crate) async fn replay(
+    State(app): State<App>,
+    visitor: Visitor,
+    permit: Permit<Admin>,
+    Path(id): Path<DestinationId>,
+    fields: Fields,
+) -> Result<Response> {
+    let typed = fields.text("since");
+    let done = match read_time(typed) {
+        Ok(since) => deliveries::replay(&app, &permit, id, since).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(sent) => {
+            let said =
+                format!("{sent} alerts are sent again, in the order in which they were recorded.");
+            visitor.done(&format!("/destinations/{id}"), said).await
+        }
+        Err(error) => {
+            let errors = error.into_fields()?;
+            let (name, context) = shown(&app, id, "", (typed, errors)).await?;
+            Page {
+                template: "pages/destinations/show.html",
+                title: &name,
+                nav: "destinations",
+            }
+            .show_again(&app, &visitor, context)
+            .await
+        }
     }
 }
 

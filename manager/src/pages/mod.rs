@@ -7,6 +7,7 @@ pub(crate) mod carves;
 pub(crate) mod certificates;
 pub(crate) mod config_import;
 pub(crate) mod decorators;
+pub(crate) mod deliveries;
 pub(crate) mod destinations;
 pub(crate) mod enroll;
 pub(crate) mod enroll_secrets;

@@ -1,24 +1,48 @@
 //! Deliveries with every attempt and its answer.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use ostiary_domain::ids::DeliveryId;
 use ostiary_store::delivery_lists::{self, DeliveryFilter};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::findings::optional;
 use super::{Asked, Paging, listed};
-use crate::auth::{Permit, View};
+use crate::actions::deliveries;
+use crate::auth::{Admin, Permit, View};
 use crate::error::Result;
 use crate::state::App;
 
-/// `GET /api/v1/deliveries`, newest first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wanted {
+    state: String,
+    destination: String,
+    finding: String,
+    limit: Option<i64>,
+    after: Option<String>,
+}
+
+/// `GET /api/v1/deliveries?state=&destination=&finding=`, newest first.
 pub(crate) async fn list(
     State(app): State<App>,
     _: Permit<View>,
-    Asked(paging): Asked<Paging>,
+    Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Value>> {
+    let paging = Paging {
+        limit: wanted.limit,
+        after: wanted.after.clone(),
+    };
     let request = paging.request::<2>()?;
+    let filter = DeliveryFilter {
+        state: &wanted.state,
+        destination: optional("destination", &wanted.destination)?,
+        finding: optional("finding", &wanted.finding)?,
+    };
     let mut conn = app.db.acquire().await?;
-    let page = delivery_lists::list(&mut conn, DeliveryFilter::default(), &request).await?;
+    let page = delivery_lists::list(&mut conn, filter, &request).await?;
     let ids: Vec<_> = page.items.iter().map(|delivery| delivery.id).collect();
     let attempts = delivery_lists::list_attempts(&mut conn, &ids).await?;
     let items: Vec<Value> = page
@@ -36,4 +60,14 @@ pub(crate) async fn list(
         })
         .collect();
     Ok(listed(&items, page.next.as_deref()))
+}
+
+/// `POST /api/v1/deliveries/{id}/send-again`
+pub(crate) async fn send_again(
+    State(app): State<App>,
+    permit: Permit<Admin>,
+    Path(id): Path<DeliveryId>,
+) -> Result<StatusCode> {
+    deliveries::send_again(&app, &permit, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

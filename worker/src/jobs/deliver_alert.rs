@@ -3,7 +3,8 @@
 //! **Invariant I8:** the attempt is counted, and committed, before anything is sent, and the claim is a lease. A worker that dies
 //! between the sending and the record leads to a second attempt with the same delivery id: at least once.
 //!
-//! When an attempt failed Postgres holds when the next is due; the sweep rings for it. There is no other retry.
+//! When an attempt failed Postgres holds when the next is due; the sweep rings for it. There is no other retry. A destination that fails
+//! again and again is paused, and then tried with one delivery, the probe.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +12,29 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 use ostiary_boot::seal::Key;
 use ostiary_domain::clock::Clock;
-use ostiary_domain::ids::DeliveryId;
+use ostiary_domain::ids::{DeliveryId, DestinationId};
 use ostiary_outputs::destinations::{Destination, Kind, SEAL_PURPOSE};
-use ostiary_outputs::{AlertKind, Message, Outbound, SendError};
+use ostiary_outputs::{AlertKind, Message, Outbound, SendError, Templates};
 use ostiary_store::deliveries::{self, Attempt, Claimed, Verdict};
-use ostiary_store::{Db, Result};
+use ostiary_store::{Conn, Db, Result, destination_circuits};
 use tokio_util::sync::CancellationToken;
 
 /// Attempts before a delivery is given up: with the waits between them they take about a day.
 const MOST_ATTEMPTS: u32 = 31;
 const FIRST_WAIT: Duration = Duration::from_secs(15);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Answers in a row that somebody over there may mend before a delivery is given up: with the waits between them some eight hours.
+const MOST_REJECTIONS: u32 = 12;
+const FIRST_SLOW_WAIT: Duration = Duration::from_secs(300);
+
+/// Failures of a destination in a row before it is paused, and how long at first and at most.
+const FAILURES_BEFORE_PAUSE: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Alerts that are told in one message with another, where a destination gathers them.
+const MOST_ALONG: i64 = 99;
 
 /// What a claim lasts beyond the longest attempt: time to record it in.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
@@ -40,9 +53,11 @@ pub(crate) enum Outcome {
     Waiting,
     /// It will not be tried again.
     Dead,
+    /// Its destination is disabled.
+    Skipped,
 }
 
-/// Makes one attempt at a delivery, if it is due.
+/// Makes one attempt at a delivery, if it is due; where a destination gathers, at all that waits for it.
 ///
 /// # Errors
 /// Postgres failed. If that was after the sending, the alert is sent again when the lease is over.
@@ -56,30 +71,76 @@ pub(crate) async fn deliver(
     let started_at = clock.now();
     let lease_until = started_at + outbound.longest_attempt() + LEASE_MARGIN;
     let mut tx = db.begin().await?;
-    let claimed = deliveries::take(&mut tx, id, started_at, lease_until).await?;
-    Db::commit(tx).await?;
-    let Some(claimed) = claimed else {
+    let Some(first) = deliveries::take(&mut tx, id, started_at, lease_until).await? else {
         return Ok(Outcome::NotDue);
     };
+    let gathers = first.destination.as_ref().is_some_and(|destination| {
+        destination.gathers && Kind::find(&destination.kind).is_some_and(|kind| kind.digests)
+    });
+    let mut claimed = vec![first];
+    if gathers {
+        let along =
+            deliveries::take_along(&mut tx, &claimed[0], started_at, lease_until, MOST_ALONG);
+        claimed.extend(along.await?);
+    }
+    Db::commit(tx).await?;
     let timer = Instant::now();
     let result = attempt(outbound, key, &claimed, started_at).await;
+    let duration_ms = i32::try_from(timer.elapsed().as_millis()).unwrap_or(i32::MAX);
     let now = clock.now();
-    let verdict = judge(&claimed, &result, now);
     let answer = match &result {
-        Ok(answer) | Err(SendError::Retry { answer, .. }) | Err(SendError::Refused { answer }) => {
-            answer
-        }
-    };
-    let attempt = Attempt {
-        started_at,
-        duration_ms: i32::try_from(timer.elapsed().as_millis()).unwrap_or(i32::MAX),
-        verdict,
-        answer,
+        Ok(answer) => answer,
+        Err(error) => error.answer(),
     };
     let mut tx = db.begin().await?;
-    deliveries::record(&mut tx, &claimed, &attempt, now).await?;
+    let mut outcomes = Vec::new();
+    for each in &claimed {
+        let attempt = Attempt {
+            started_at,
+            duration_ms,
+            verdict: judge(each, &claimed[0], &result, now),
+            answer,
+        };
+        deliveries::record(&mut tx, each, &attempt, now).await?;
+        outcomes.push(attempt);
+    }
+    if let Some(destination) = claimed[0].destination_id {
+        note_health(&mut tx, destination, &result, now).await?;
+    }
     Db::commit(tx).await?;
-    Ok(tell(&claimed, &attempt))
+    let told: Vec<Outcome> = claimed
+        .iter()
+        .zip(&outcomes)
+        .map(|(each, attempt)| tell(each, attempt))
+        .collect();
+    Ok(told[0])
+}
+
+/// Notes in the destination's circuit whether it works. Whoever refuses what was said listens, so that is no failure of the
+/// destination.
+async fn note_health(
+    conn: &mut Conn,
+    id: DestinationId,
+    result: &std::result::Result<String, SendError>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let answer = match result {
+        Ok(_) | Err(SendError::Refused { .. }) => {
+            if destination_circuits::close(conn, id).await? {
+                tracing::info!(destination.id = %id, "the destination works again");
+            }
+            return Ok(());
+        }
+        Err(SendError::Retry { answer, .. } | SendError::Rejected { answer }) => answer,
+    };
+    let failures = destination_circuits::note_failure(conn, id, answer, now).await?;
+    if let Some(beyond) = failures.checked_sub(FAILURES_BEFORE_PAUSE) {
+        let pause = (FIRST_PAUSE * (1 << beyond.min(8))).min(LONGEST_PAUSE);
+        let pause = TimeDelta::from_std(pause).expect("some minutes");
+        destination_circuits::pause(conn, id, pause, now).await?;
+        tracing::warn!(destination.id = %id, failures, %pause, answer, "the destination fails and is paused");
+    }
+    Ok(())
 }
 
 /// Makes every delivery that is due, some at once, until none is left; gives the number of attempts. After `shutdown` none is
@@ -121,13 +182,20 @@ pub(crate) async fn deliver_due(
 async fn attempt(
     outbound: &Outbound,
     key: &Key,
-    claimed: &Claimed,
+    claimed: &[Claimed],
     now: DateTime<Utc>,
 ) -> std::result::Result<String, SendError> {
     let refused = |answer| SendError::Refused { answer };
-    let destination = open(key, claimed).map_err(refused)?;
-    let message = read(claimed, now).map_err(refused)?;
-    let sending = destination.send(outbound, &message);
+    let destination = open(key, &claimed[0]).map_err(refused)?;
+    let messages: std::result::Result<Vec<Message>, String> =
+        claimed.iter().map(|each| read(each, now)).collect();
+    let messages = messages.map_err(refused)?;
+    let sending = async {
+        match messages.as_slice() {
+            [one] => destination.send(outbound, one).await,
+            all => destination.send_digest(outbound, all).await,
+        }
+    };
     // Destinations end in time by themselves. If one does not, it must not outlive its lease.
     tokio::time::timeout(outbound.longest_attempt(), sending)
         .await
@@ -142,7 +210,7 @@ async fn attempt(
 /// The destination, ready to be sent to.
 fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Box<dyn Destination>, String> {
     // Such an attempt ended without a record each time: it takes the worker down with it.
-    if claimed.attempts > MOST_ATTEMPTS {
+    if claimed.counted_attempts > MOST_ATTEMPTS {
         return Err(format!(
             "given up: {MOST_ATTEMPTS} attempts were begun, and the last did not end"
         ));
@@ -152,7 +220,7 @@ fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Box<dyn Destination
         .as_ref()
         .ok_or("the destination was deleted")?;
     if !destination.enabled {
-        return Err("the destination is disabled".to_owned());
+        return Err("not sent: the destination is disabled".to_owned());
     }
     let kind = Kind::find(&destination.kind)
         .ok_or_else(|| format!("there is no kind of destination \"{}\"", destination.kind))?;
@@ -167,12 +235,13 @@ fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Box<dyn Destination
 
 /// The alert as it is told.
 fn read(claimed: &Claimed, now: DateTime<Utc>) -> std::result::Result<Message, String> {
-    let kind = match claimed.alert_kind.as_str() {
-        "opened" => AlertKind::Opened,
-        "acknowledged" => AlertKind::Acknowledged,
-        "resolved" => AlertKind::Resolved,
-        other => return Err(format!("there is no kind of alert \"{other}\"")),
-    };
+    let kind = AlertKind::parse(&claimed.alert_kind)
+        .ok_or_else(|| format!("there is no kind of alert \"{}\"", claimed.alert_kind))?;
+    let destination = claimed.destination.as_ref();
+    let templates = destination.map_or_else(Templates::default, |destination| Templates {
+        title: destination.title_template.clone(),
+        text: destination.text_template.clone(),
+    });
     let alert = serde_json::from_value(claimed.body.clone())
         .map_err(|error| format!("the alert cannot be read: {error}"))?;
     Ok(Message {
@@ -180,23 +249,38 @@ fn read(claimed: &Claimed, now: DateTime<Utc>) -> std::result::Result<Message, S
         delivery_id: claimed.id,
         kind,
         alert,
+        templates,
         now,
     })
 }
 
+/// What an attempt means for one of the deliveries that were made by it. They wait together, as the first of them does.
 fn judge(
     claimed: &Claimed,
+    first: &Claimed,
     result: &std::result::Result<String, SendError>,
     now: DateTime<Utc>,
 ) -> Verdict {
+    let due_at = |wait| now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1));
+    let is_disabled = claimed
+        .destination
+        .as_ref()
+        .is_some_and(|destination| !destination.enabled);
     match result {
         Ok(_) => Verdict::Delivered,
+        Err(_) if is_disabled => Verdict::Skipped,
         Err(SendError::Refused { .. }) => Verdict::Refused,
-        Err(SendError::Retry { .. }) if claimed.attempts >= MOST_ATTEMPTS => Verdict::GivenUp,
+        Err(_) if claimed.counted_attempts >= MOST_ATTEMPTS => Verdict::GivenUp,
+        Err(SendError::Rejected { .. }) if claimed.rejections + 1 >= MOST_REJECTIONS => {
+            Verdict::GivenUp
+        }
+        Err(SendError::Rejected { .. }) => Verdict::Rejected {
+            due_at: due_at(back_off(FIRST_SLOW_WAIT, first.id, first.rejections + 1)),
+        },
         Err(SendError::Retry { after, .. }) => {
-            let wait = back_off(claimed.id, claimed.attempts).max(after.unwrap_or_default());
+            let wait = back_off(FIRST_WAIT, first.id, first.counted_attempts);
             Verdict::Again {
-                due_at: now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1)),
+                due_at: due_at(wait.max(after.unwrap_or_default())),
             }
         }
     }
@@ -204,10 +288,10 @@ fn judge(
 
 /// How long to wait after so many attempts: twice as long each time, up to an hour, give or take a quarter, so that what failed
 /// together does not come again together. The chance is in the id, whose end is random.
-fn back_off(id: DeliveryId, attempts: u32) -> Duration {
+fn back_off(first: Duration, id: DeliveryId, attempts: u32) -> Duration {
     const STEPS: u32 = 1 << 16;
     let doublings = attempts.saturating_sub(1).min(16);
-    let wait = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
+    let wait = (first * (1 << doublings)).min(LONGEST_WAIT);
     let dice = (id.0.as_u64_pair().1 ^ u64::from(attempts)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let step = u32::try_from(dice >> 48).expect("16 bits are left");
     wait * 3 / 4 + (wait / 2) * step / STEPS
@@ -222,12 +306,13 @@ fn tell(claimed: &Claimed, attempt: &Attempt<'_>) -> Outcome {
             tracing::info!(delivery.id = %id, destination.name = destination, attempts, duration_ms, "alert delivered");
             (Outcome::Delivered, "delivered")
         }
-        Verdict::Again { due_at } => {
+        Verdict::Again { due_at } | Verdict::Rejected { due_at } => {
             tracing::info!(
                 delivery.id = %id, destination.name = destination, attempts, duration_ms, %due_at, answer, "alert not delivered yet"
             );
             (Outcome::Waiting, "retry")
         }
+        Verdict::Skipped => (Outcome::Skipped, "skipped"),
         Verdict::GivenUp | Verdict::Refused => {
             tracing::warn!(delivery.id = %id, destination.name = destination, attempts, duration_ms, answer, "alert given up");
             (Outcome::Dead, "dead")

@@ -132,6 +132,7 @@ impl World {
         let db = test_db.as_role("ostiary_worker");
         let options = Options {
             allow_private_addresses: true,
+            ..Options::default()
         };
         let world = Self {
             db,
@@ -164,6 +165,13 @@ impl World {
             settings_sealed: &self.key.seal(SEAL_PURPOSE, settings.as_bytes()),
             summary: "",
             enabled: true,
+            min_severity: "info",
+            target: "",
+            takes_all: false,
+            tells_changes: true,
+            digest_minutes: 0,
+            title_template: "",
+            text_template: "",
         };
         let mut conn = self.test_db.db.acquire().await.unwrap();
         destinations::insert(&mut conn, self.destination, &values, self.clock.now())

@@ -1,6 +1,7 @@
 //! The jobs. Each is idempotent: it asks Postgres what there is to do. Which there are, and how many at once: [`crate::registry`].
 
 pub(crate) mod deliver_alert;
+pub(crate) mod forget_deliveries;
 pub(crate) mod process_batches;
 
 use ostiary_domain::ids::DeliveryId;

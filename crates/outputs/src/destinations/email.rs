@@ -2,82 +2,48 @@
 
 use async_trait::async_trait;
 use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+use super::field::CA_CERTIFICATE;
 use super::{Check, Destination, Field, Input, Kind, SettingsError};
 use crate::smtp::MailServer;
-use crate::{Message, Outbound, SendError, shorten, templates};
+use crate::{Message, Outbound, SendError, Told, shorten};
 
 pub(super) const KIND: Kind = Kind::of::<Email>(
     "email",
     "E-mail",
+    "Mail to one or more addresses, by your mail server.",
     &[
-        field("server", "Mail server", "Its host name.", Input::Text, true),
-        field(
+        Field::text("server", "Mail server", "Its host name."),
+        Field::new(
             "port",
             "Port",
             "Usually 587 with STARTTLS, 465 with TLS, 25 without.",
             Input::Number,
-            true,
-        ),
-        field(
+        )
+        .or("587"),
+        Field::new(
             "encryption",
             "Encryption",
             "",
-            Input::Choice(&["starttls", "tls", "none"]),
-            true,
+            Input::Choice(&[
+                ("starttls", "STARTTLS"),
+                ("tls", "TLS from the start"),
+                ("none", "none"),
+            ]),
         ),
-        field(
-            "username",
-            "User name",
-            "Empty: no sign-in.",
-            Input::Text,
-            false,
-        ),
-        field("password", "Password", "", Input::Secret, false),
-        field(
-            "from",
-            "From",
-            "Ostiary <ostiary@example.com>",
-            Input::Text,
-            true,
-        ),
-        field(
-            "to",
-            "To",
-            "One or more addresses, separated by commas.",
-            Input::Text,
-            true,
-        ),
-        field(
-            "ca_certificate",
-            "CA certificate",
-            "PEM, if the server's is not publicly trusted.",
-            Input::LongText,
-            false,
-        ),
+        Field::text("username", "User name", "Empty: no sign-in.").optional(),
+        Field::secret("password", "Password", "").optional(),
+        Field::text("from", "From", "Ostiary <ostiary@example.com>"),
+        Field::text("to", "To", "One or more addresses, separated by commas."),
+        CA_CERTIFICATE,
     ],
-);
-
-const fn field(
-    name: &'static str,
-    label: &'static str,
-    help: &'static str,
-    input: Input,
-    required: bool,
-) -> Field {
-    Field {
-        name,
-        label,
-        help,
-        input,
-        required,
-    }
-}
+)
+.with_digests();
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -107,7 +73,7 @@ impl Email {
     fn from(&self) -> Result<Mailbox, SettingsError> {
         let from = self.from.trim();
         from.parse()
-            .map_err(|_| SettingsError(format!("\"{from}\" is no mail address")))
+            .map_err(|_| SettingsError::of("from", format!("\"{from}\" is no mail address")))
     }
 
     fn to(&self) -> Result<Vec<Mailbox>, SettingsError> {
@@ -118,14 +84,14 @@ impl Email {
             .filter(|address| !address.is_empty());
         let mailboxes: Result<Vec<Mailbox>, SettingsError> = addresses
             .map(|address| {
-                address
-                    .parse()
-                    .map_err(|_| SettingsError(format!("\"{address}\" is no mail address")))
+                address.parse().map_err(|_| {
+                    SettingsError::of("to", format!("\"{address}\" is no mail address"))
+                })
             })
             .collect();
         match mailboxes {
             Ok(mailboxes) if mailboxes.is_empty() => {
-                Err(SettingsError("a recipient is missing".into()))
+                Err(SettingsError::of("to", "a recipient is missing"))
             }
             other => other,
         }
@@ -139,17 +105,21 @@ impl Email {
         if !self.ca_certificate.trim().is_empty() {
             // lettre takes a text without any certificate for an empty list of them.
             if !self.ca_certificate.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(SettingsError("the CA certificate is no PEM text".into()));
+                return Err(SettingsError::of(
+                    "ca_certificate",
+                    "the CA certificate is no PEM text",
+                ));
             }
             let certificate =
                 Certificate::from_pem(self.ca_certificate.as_bytes()).map_err(|error| {
-                    SettingsError(format!("the CA certificate cannot be read: {error}"))
+                    let problem = format!("the CA certificate cannot be read: {error}");
+                    SettingsError::of("ca_certificate", problem)
                 })?;
             parameters = parameters.add_root_certificate(certificate);
         }
         let parameters = parameters
             .build()
-            .map_err(|error| SettingsError(format!("TLS cannot be set up: {error}")))?;
+            .map_err(|error| SettingsError::of("form", format!("TLS cannot be set up: {error}")))?;
         Ok(if self.encryption == Encryption::Tls {
             Tls::Wrapper(parameters)
         } else {
@@ -157,41 +127,72 @@ impl Email {
         })
     }
 
-    /// The message. Header values come from rules and nodes: lettre encodes them, and a line break cannot get in.
-    fn compose(&self, message: &Message) -> Result<lettre::Message, SendError> {
-        let texts = templates::email(message).map_err(SendError::refused)?;
+    /// The mail. Header values come from rules and nodes: lettre encodes them, and a line break cannot get in. `first` names it, so that
+    /// a repetition has the same id; one finding is one thread.
+    fn compose(
+        &self,
+        first: &Message,
+        told: Told,
+        is_digest: bool,
+    ) -> Result<lettre::Message, SendError> {
         let domain = self
             .from()
             .map_err(SendError::refused)?
             .email
             .domain()
             .to_owned();
-        let thread = format!("<finding-{}@{domain}>", message.alert.finding_id);
         let mut builder = lettre::Message::builder()
             .from(self.from().map_err(SendError::refused)?)
-            .subject(shorten(&texts.subject))
-            .date(message.now.into())
-            .message_id(Some(format!("<{}@{domain}>", message.delivery_id)))
-            .references(thread)
+            .subject(shorten(&told.title))
+            .date(first.now.into())
+            .message_id(Some(format!("<{}@{domain}>", first.delivery_id)))
             // RFC 3834: no out-of-office answers to an alert.
             .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".into()));
+        if !is_digest {
+            builder = builder.references(format!("<finding-{}@{domain}>", first.alert.finding_id));
+        }
         for recipient in self.to().map_err(SendError::refused)? {
             builder = builder.to(recipient);
         }
-        builder
-            .multipart(MultiPart::alternative_plain_html(texts.text, texts.html))
-            .map_err(|error| SendError::refused(format!("the mail cannot be written: {error}")))
+        let written = match told.html {
+            Some(html) => builder.multipart(MultiPart::alternative_plain_html(told.text, html)),
+            None => builder.singlepart(SinglePart::plain(told.text)),
+        };
+        written.map_err(|error| SendError::refused(format!("the mail cannot be written: {error}")))
+    }
+
+    async fn submit(
+        &self,
+        outbound: &Outbound,
+        mail: &lettre::Message,
+    ) -> Result<String, SendError> {
+        let credentials = (!self.username.is_empty()).then(|| {
+            let password = self.password.expose_secret().to_owned();
+            Credentials::new(self.username.clone(), password)
+        });
+        let server = MailServer {
+            // Connecting to the addresses that were checked, while TLS still asks for the server's name.
+            addresses: outbound
+                .connector
+                .resolve(self.server.trim(), self.port)
+                .await?,
+            tls: self.tls().map_err(SendError::refused)?,
+            credentials,
+            timeout: outbound.timeout,
+        };
+        server.submit(mail).await
     }
 }
 
 impl Check for Email {
     fn check(&self) -> Result<(), SettingsError> {
         if self.server.trim().is_empty() {
-            return Err(SettingsError("the mail server is missing".into()));
+            return Err(SettingsError::of("server", "the mail server is missing"));
         }
         if self.encryption == Encryption::None && !self.password.expose_secret().is_empty() {
-            return Err(SettingsError(
-                "a password would travel readable: choose STARTTLS or TLS".into(),
+            return Err(SettingsError::of(
+                "encryption",
+                "a password would travel readable: choose STARTTLS or TLS",
             ));
         }
         self.from()?;
@@ -207,22 +208,20 @@ impl Destination for Email {
     }
 
     async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
-        let mail = self.compose(message)?;
-        let credentials = (!self.username.is_empty()).then(|| {
-            let password = self.password.expose_secret().to_owned();
-            Credentials::new(self.username.clone(), password)
-        });
-        let server = MailServer {
-            // Connecting to the addresses that were checked, while TLS still asks for the server's name.
-            addresses: outbound
-                .options
-                .resolve(self.server.trim(), self.port)
-                .await?,
-            tls: self.tls().map_err(SendError::refused)?,
-            credentials,
-            timeout: outbound.timeout,
+        let mail = self.compose(message, Told::of(message), false)?;
+        self.submit(outbound, &mail).await
+    }
+
+    async fn send_digest(
+        &self,
+        outbound: &Outbound,
+        messages: &[Message],
+    ) -> Result<String, SendError> {
+        let [first, rest @ ..] = messages else {
+            return Err(SendError::refused("there is nothing to be told"));
         };
-        server.submit(&mail).await
+        let mail = self.compose(first, Told::of_all(messages), !rest.is_empty())?;
+        self.submit(outbound, &mail).await
     }
 }
 

@@ -3,16 +3,34 @@
 //! A new kind is a file here, its `mod` line and its line in [`KINDS`].
 
 mod email;
+mod field;
+mod jira;
+mod pagerduty;
+mod sentry;
+mod slack;
+mod syslog;
+mod teams;
 mod webhook;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Message, Outbound, SendError, TestAlert};
+pub use self::field::{Field, Input};
+pub use self::pagerduty::hook as pagerduty_hook;
+use crate::{AlertKind, Message, Outbound, SendError, TestAlert};
 
 /// Every kind of destination.
-pub const KINDS: &[Kind] = &[email::KIND, webhook::KIND];
+pub const KINDS: &[Kind] = &[
+    email::KIND,
+    pagerduty::KIND,
+    slack::KIND,
+    teams::KIND,
+    webhook::KIND,
+    jira::KIND,
+    syslog::KIND,
+    sentry::KIND,
+];
 
 /// For what the settings of destinations are sealed: the manager seals, the worker opens.
 pub const SEAL_PURPOSE: &str = "destination";
@@ -28,42 +46,39 @@ pub trait Destination: Send + Sync {
     /// # Errors
     /// It was not taken; the error says whether another try is worth it.
     async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError>;
-}
 
-/// How a field of the settings looks in a form.
-#[derive(Debug, Clone, Copy)]
-pub struct Field {
-    /// Its key in the settings.
-    pub name: &'static str,
-    /// What a form calls it.
-    pub label: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// What is typed in.
-    pub input: Input,
-    /// Must it be given?
-    pub required: bool,
-}
-
-/// What is typed into a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// One line.
-    Text,
-    /// A port.
-    Number,
-    /// Shown once and never again; left empty in an edit it stays as it was.
-    Secret,
-    /// Several lines.
-    LongText,
-    /// One of these.
-    Choice(&'static [&'static str]),
+    /// Sends several alerts in one message, if the kind [can](Kind::digests).
+    ///
+    /// # Errors
+    /// As [`Self::send`]; none of them was taken.
+    async fn send_digest(
+        &self,
+        outbound: &Outbound,
+        messages: &[Message],
+    ) -> Result<String, SendError> {
+        match messages {
+            [one] => self.send(outbound, one).await,
+            _ => Err(SendError::refused("this kind takes one alert at a time")),
+        }
+    }
 }
 
 /// Why settings are not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(pub String);
+#[error("{problem}")]
+pub struct SettingsError {
+    /// The field it is about; `form` for none in particular.
+    pub field: &'static str,
+    /// For the person who typed it.
+    pub problem: String,
+}
+
+impl SettingsError {
+    fn of(field: &'static str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self { field, problem }
+    }
+}
 
 type Read = fn(&Value) -> Result<Box<dyn Destination>, SettingsError>;
 
@@ -74,8 +89,12 @@ pub struct Kind {
     pub name: &'static str,
     /// What people call it.
     pub label: &'static str,
+    /// What it is good for, in a sentence.
+    pub meaning: &'static str,
     /// Its settings.
     pub fields: &'static [Field],
+    /// Can it take several alerts in one message?
+    pub digests: bool,
     read: Read,
 }
 
@@ -83,13 +102,23 @@ impl Kind {
     const fn of<D: Destination + DeserializeOwned + Check + 'static>(
         name: &'static str,
         label: &'static str,
+        meaning: &'static str,
         fields: &'static [Field],
     ) -> Self {
         Self {
             name,
             label,
+            meaning,
             fields,
+            digests: false,
             read: read::<D>,
+        }
+    }
+
+    const fn with_digests(self) -> Self {
+        Self {
+            digests: true,
+            ..self
         }
     }
 
@@ -130,9 +159,31 @@ trait Check {
 fn read<D: Destination + DeserializeOwned + Check + 'static>(
     settings: &Value,
 ) -> Result<Box<dyn Destination>, SettingsError> {
-    let destination = D::deserialize(settings).map_err(|error| SettingsError(error.to_string()))?;
+    let destination =
+        D::deserialize(settings).map_err(|error| SettingsError::of("form", error.to_string()))?;
     destination.check()?;
     Ok(Box::new(destination))
+}
+
+/// A URL that people typed into a field.
+fn web_url(field: &'static str, text: &str) -> Result<reqwest::Url, SettingsError> {
+    let url: reqwest::Url = text
+        .trim()
+        .parse()
+        .map_err(|_| SettingsError::of(field, "this is no URL"))?;
+    match url.scheme() {
+        "https" | "http" if url.host_str().is_some() => Ok(url),
+        _ => Err(SettingsError::of(
+            field,
+            "the URL must begin with https:// or http://",
+        )),
+    }
+}
+
+/// What a kind that knows no end of a matter answers for acknowledgements and resolutions; the ledger says so.
+fn only_opened(kind: AlertKind, name: &str) -> Option<String> {
+    matches!(kind, AlertKind::Acknowledged | AlertKind::Resolved)
+        .then(|| format!("not sent: {name} knows only that something happened"))
 }
 
 #[cfg(test)]
@@ -153,11 +204,26 @@ mod tests {
                     .to_string_lossy()
                     .into_owned()
             })
-            .filter(|name| name != "mod")
+            .filter(|name| !["mod", "field"].contains(&name.as_str()))
             .collect();
         files.sort();
         let mut kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
         kinds.sort_unstable();
         assert_eq!(files, kinds);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_by_every_kind() {
+        for kind in KINDS {
+            let error = kind
+                .read(&serde_json::json!({"colour": "red"}))
+                .err()
+                .unwrap();
+            assert!(
+                error.problem.contains("unknown field"),
+                "{}: {error}",
+                kind.name
+            );
+        }
     }
 }

@@ -1,72 +1,77 @@
 //! Alerts as JSON, posted to a URL and signed.
 //!
-//! `Ostiary-Signature: t=<unix time>,v1=<hex>` where the hex digits are the HMAC-SHA256, with the shared secret, of the time, a dot
-//! and the body. A receiver checks it and refuses old times, which makes a copy worthless; `Ostiary-Delivery` is the same for each
-//! attempt, which lets it drop what it has seen.
+//! `Ostiary-Signature: t=<unix time>,id=<delivery>,v1=<hex>` where the hex digits are the HMAC-SHA256, with the shared secret, of the
+//! time, a dot, the id, a dot and the body. A receiver checks it, refuses times that are long past and ids that it has seen, and so a
+//! copy is worthless; the id (also in `Ostiary-Delivery`) is the same for each attempt, so a repetition is dropped by it, too.
 
 use async_trait::async_trait;
 use hmac::{Hmac, Mac as _};
-use reqwest::Url;
+use ostiary_domain::ids::DeliveryId;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Check, Destination, Field, Input, Kind, SettingsError};
-use crate::{AlertKind, Message, Outbound, SendError};
+use super::{Check, Destination, Field, Kind, SettingsError, web_url};
+use crate::{Message, Outbound, SendError};
 
 pub(super) const KIND: Kind = Kind::of::<Webhook>(
     "webhook",
     "Webhook",
+    "A signed HTTP request to a program of yours.",
     &[
-        Field {
-            name: "url",
-            label: "URL",
-            help: "Alerts are posted here as JSON. https, unless it is in your own network.",
-            input: Input::Secret,
-            required: true,
-        },
-        Field {
-            name: "secret",
-            label: "Signing secret",
-            help: "At least 16 characters; signs each request (header Ostiary-Signature).",
-            input: Input::Secret,
-            required: true,
-        },
+        Field::secret(
+            "url",
+            "URL",
+            "Alerts are posted here as JSON. https, unless it is in your own network.",
+        ),
+        Field::secret(
+            "secret",
+            "Signing secret",
+            "At least 16 characters; signs each request (header Ostiary-Signature).",
+        ),
     ],
-);
+)
+.with_digests();
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Webhook {
+    #[serde(default)]
     url: SecretString,
+    #[serde(default)]
     secret: SecretString,
 }
 
 impl Webhook {
-    fn url(&self) -> Result<Url, SettingsError> {
-        let url: Url = self
-            .url
-            .expose_secret()
-            .trim()
-            .parse()
-            .map_err(|_| SettingsError("this is no URL".into()))?;
-        match url.scheme() {
-            "https" | "http" if url.host_str().is_some() => Ok(url),
-            _ => Err(SettingsError(
-                "the URL must begin with https:// or http://".into(),
-            )),
-        }
+    async fn post(
+        &self,
+        outbound: &Outbound,
+        id: DeliveryId,
+        time: i64,
+        body: &Value,
+    ) -> Result<String, SendError> {
+        let url = web_url("url", self.url.expose_secret()).map_err(SendError::refused)?;
+        let body = body.to_string().into_bytes();
+        let headers = [
+            (
+                "Ostiary-Signature",
+                sign(self.secret.expose_secret(), time, id, &body),
+            ),
+            ("Ostiary-Delivery", id.to_string()),
+        ];
+        outbound.http.post_json(&url, &headers, body).await
     }
 }
 
 impl Check for Webhook {
     fn check(&self) -> Result<(), SettingsError> {
-        self.url()?;
+        web_url("url", self.url.expose_secret())?;
         match self.secret.expose_secret().len() {
             16.. => Ok(()),
-            _ => Err(SettingsError(
-                "the signing secret needs at least 16 characters".into(),
+            _ => Err(SettingsError::of(
+                "secret",
+                "the signing secret needs at least 16 characters",
             )),
         }
     }
@@ -76,39 +81,51 @@ impl Check for Webhook {
 impl Destination for Webhook {
     fn summary(&self) -> String {
         // Path and query of such URLs are secrets: the host tells enough.
-        self.url()
+        web_url("url", self.url.expose_secret())
             .map(|url| format!("webhook at {}", url.host_str().unwrap_or_default()))
             .unwrap_or_default()
     }
 
     async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
-        let url = self.url().map_err(SendError::refused)?;
-        let about = match message.kind {
-            AlertKind::Test => "test".to_owned(),
-            kind => format!("finding.{}", kind.as_str()),
+        let mut body = json!({"type": message.event()});
+        for (name, value) in [
+            ("alert_id", json!(message.alert_id)),
+            ("delivery_id", json!(message.delivery_id)),
+            ("sent_at", json!(message.now)),
+            ("alert", json!(message.alert)),
+        ] {
+            body[name] = value;
+        }
+        let time = message.now.timestamp();
+        self.post(outbound, message.delivery_id, time, &body).await
+    }
+
+    async fn send_digest(
+        &self,
+        outbound: &Outbound,
+        messages: &[Message],
+    ) -> Result<String, SendError> {
+        let [first, ..] = messages else {
+            return Err(SendError::refused("there is nothing to be told"));
         };
-        let body = json!({
-            "type": about,
-            "alert_id": message.alert_id,
-            "delivery_id": message.delivery_id,
-            "sent_at": message.now,
-            "alert": message.alert,
-        });
-        let body = body.to_string().into_bytes();
-        let signature = sign(self.secret.expose_secret(), message.now.timestamp(), &body);
-        let headers = [
-            ("Ostiary-Signature", signature),
-            ("Ostiary-Delivery", message.delivery_id.to_string()),
-        ];
-        outbound.http.post_json(&url, &headers, body).await
+        let items: Vec<Value> = messages
+            .iter()
+            .map(|each| {
+                json!({"type": each.event(), "alert_id": each.alert_id, "delivery_id": each.delivery_id, "alert": each.alert})
+            })
+            .collect();
+        let body = json!({"type": "digest", "delivery_id": first.delivery_id, "sent_at": first.now, "items": items});
+        let time = first.now.timestamp();
+        self.post(outbound, first.delivery_id, time, &body).await
     }
 }
 
-fn sign(secret: &str, time: i64, body: &[u8]) -> String {
+fn sign(secret: &str, time: i64, id: DeliveryId, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length will do");
-    mac.update(format!("{time}.").as_bytes());
+    mac.update(format!("{time}.{id}.").as_bytes());
     mac.update(body);
-    format!("t={time},v1={}", hex::encode(mac.finalize().into_bytes()))
+    let digits = hex::encode(mac.finalize().into_bytes());
+    format!("t={time},id={id},v1={digits}")
 }
 
 #[cfg(test)]
@@ -117,10 +134,11 @@ mod tests {
 
     #[test]
     fn a_signature_is_that_of_any_other_hmac() {
-        // printf '1700000000.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
-        let expected =
-            "t=1700000000,v1=e4f8e2ecae2295b2ddb2f0b5584c8275e226c0ebe9b3b819e70156bb67122e3e";
-        assert_eq!(sign("0123456789abcdef", 1_700_000_000, b"{}"), expected);
+        // printf '1700000000.00000000-0000-0000-0000-000000000006.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
+        let digits = "8eeda35d5eb0e593198fae463b5ede08b6d763a2e0a583d2c1d76c1521b11633";
+        let id = DeliveryId(uuid::Uuid::from_u128(6));
+        let signed = sign("0123456789abcdef", 1_700_000_000, id, b"{}");
+        assert_eq!(signed, format!("t=1700000000,id={id},v1={digits}"));
     }
 
     #[test]

@@ -8,6 +8,9 @@
 
 mod email;
 mod scripted;
+mod sinks;
+mod syslog;
+mod vendors;
 mod webhook;
 
 use std::path::PathBuf;
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 use ostiary_dev::certificates::Certificates;
 use ostiary_outputs::destinations::Kind;
-use ostiary_outputs::{Alert, AlertKind, Message, Options, Outbound, SendError};
+use ostiary_outputs::{Alert, AlertKind, Message, Options, Outbound, SendError, Templates};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -64,6 +67,7 @@ fn server_tls(folder: &Folder, names: &[&str]) -> (Arc<rustls::ServerConfig>, St
 fn outbound() -> Outbound {
     let options = Options {
         allow_private_addresses: true,
+        ..Options::default()
     };
     Outbound::with_timeout(options, Duration::from_secs(2)).unwrap()
 }
@@ -86,6 +90,7 @@ fn message(changes: &Value) -> Message {
         alert_id: Uuid::from_u128(5).into(),
         delivery_id: Uuid::from_u128(6).into(),
         kind: AlertKind::Opened,
+        templates: Templates::default(),
         now: alert.opened_at,
         alert,
     }
@@ -102,6 +107,14 @@ fn retry(result: Result<String, SendError>) -> (String, Option<Duration>) {
     match result {
         Err(SendError::Retry { answer, after }) => (answer, after),
         other => panic!("not to be tried again: {other:?}"),
+    }
+}
+
+/// The answer of an attempt that somebody over there may make good.
+fn rejected(result: Result<String, SendError>) -> String {
+    match result {
+        Err(SendError::Rejected { answer }) => answer,
+        other => panic!("not rejected: {other:?}"),
     }
 }
 

@@ -68,6 +68,16 @@ impl Server {
         let answer = Arc::new(answer.into());
         Self::start(move |stream, heard| http(stream, heard, Arc::clone(&answer), then)).await
     }
+
+    /// A web server that gives these answers in turn, then none.
+    pub(crate) async fn http_in_turn(answers: Vec<String>) -> Self {
+        let answers = Mutex::new(std::collections::VecDeque::from(answers));
+        Self::start(move |stream, heard| {
+            let answer = answers.lock().unwrap().pop_front().unwrap_or_default();
+            http(stream, heard, Arc::new(answer.into_bytes()), Step::Close)
+        })
+        .await
+    }
 }
 
 async fn smtp(

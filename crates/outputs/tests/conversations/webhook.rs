@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ostiary_outputs::destinations::{Kind, send_test};
-use ostiary_outputs::{Options, Outbound, SendError, TestAlert};
+use ostiary_outputs::{Options, Outbound, SendError, Templates, TestAlert};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::scripted::{Server, Step};
-use crate::{message, outbound, refused, retry, send};
+use crate::{message, outbound, refused, rejected, retry, send};
 
 const SECRET: &str = "0123456789abcdef";
 
@@ -49,13 +49,12 @@ async fn an_alert_is_posted_as_json_and_its_signature_verifies() {
     assert_eq!(header(request, "Ostiary-Delivery"), delivery);
 
     let body = request.split_once("\r\n\r\n").unwrap().1;
-    let (time, signature) = header(request, "Ostiary-Signature")
+    let (signed, signature) = header(request, "Ostiary-Signature")
         .split_once(",v1=")
         .unwrap();
-    let time = time.strip_prefix("t=").unwrap();
-    assert_eq!(time, "1800000001");
+    assert_eq!(signed, format!("t=1800000001,id={delivery}"));
     let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(format!("{time}.{body}").as_bytes());
+    mac.update(format!("1800000001.{delivery}.{body}").as_bytes());
     mac.verify_slice(&hex::decode(signature).unwrap()).unwrap();
 
     let body: Value = serde_json::from_str(body).unwrap();
@@ -87,15 +86,19 @@ async fn a_busy_or_broken_server_is_tried_again_and_a_refusal_is_not() {
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 99999999\r\nContent-Length: 0\r\n\r\n";
     let (_server, result) = answered(for_ever).await;
     assert_eq!(retry(result).1, Some(Duration::from_secs(3600)));
-    for status in [
-        "400 Bad Request",
-        "401 Unauthorized",
-        "404 Not Found",
-        "410 Gone",
-    ] {
+    let dated = "HTTP/1.1 429 Too Many Requests\r\nDate: Sat, 21 Nov 2026 12:00:00 GMT\r\n\
+        Retry-After: Sat, 21 Nov 2026 12:01:30 GMT\r\nContent-Length: 0\r\n\r\n";
+    let (_server, result) = answered(dated).await;
+    assert_eq!(retry(result).1, Some(Duration::from_secs(90)));
+    for status in ["400 Bad Request", "410 Gone", "422 Unprocessable Entity"] {
         let (_server, result) =
             answered(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
         assert_eq!(refused(result), status);
+    }
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let (_server, result) =
+            answered(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
+        assert_eq!(rejected(result), status, "somebody may mend it");
     }
 }
 
@@ -107,7 +110,7 @@ async fn a_redirect_is_not_followed() {
         inside.address
     );
     let (_server, result) = answered(redirect).await;
-    assert_eq!(refused(result), "307 Temporary Redirect");
+    assert_eq!(rejected(result), "307 Temporary Redirect");
     assert!(inside.heard().is_empty());
 }
 
@@ -137,7 +140,7 @@ async fn an_answer_of_ten_megabytes_is_not_read() {
     let (_server, result) = answered(answer).await;
     let told = result.unwrap();
     assert!(
-        told.starts_with("200 OK: xxx") && told.len() <= 500,
+        told.starts_with("200 OK: xxx") && told.len() <= 1000,
         "{}",
         told.len()
     );
@@ -174,6 +177,47 @@ async fn whatever_leads_inward_is_refused_unless_the_settings_allow_it() {
     assert!(inside.heard().is_empty());
 }
 
+/// Run again as a process of its own, since the environment of this one is shared by all tests.
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_not_heeded() {
+    let target = "OSTIARY_TEST_TARGET";
+    if let Ok(address) = std::env::var(target) {
+        let sent = send(
+            "webhook",
+            &settings(address.parse().unwrap()),
+            &message(&json!({})),
+        )
+        .await;
+        assert_eq!(sent, Ok("204 No Content".to_owned()));
+        return;
+    }
+    let inside = Server::http("HTTP/1.1 204 No Content\r\n\r\n", Step::Close).await;
+    let proxy = Server::http("HTTP/1.1 502 Bad Gateway\r\n\r\n", Step::Close).await;
+    let mut again = tokio::process::Command::new(std::env::current_exe().unwrap());
+    again.args([
+        "--exact",
+        "webhook::a_proxy_of_the_environment_is_not_heeded",
+    ]);
+    again.env(target, inside.address.to_string());
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        again.env(name, format!("http://{}", proxy.address));
+    }
+    let output = again.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    assert_eq!(inside.heard().len(), 1);
+    assert!(proxy.heard().is_empty());
+}
+
 #[tokio::test]
 async fn what_nodes_say_stays_in_the_body() {
     let server = Server::http("HTTP/1.1 204 No Content\r\n\r\n", Step::Close).await;
@@ -197,6 +241,7 @@ async fn a_test_alert_is_of_a_type_of_its_own() {
         id: Uuid::from_u128(8).into(),
         destination: "chat",
         url: "",
+        templates: &Templates::default(),
         now: message(&json!({})).now,
     };
     let kind = Kind::find("webhook").unwrap();
