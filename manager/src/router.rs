@@ -110,6 +110,7 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/config/export", get(rest::config::export))
         .route("/packs/{id}/export", get(rest::config::export_pack))
         .merge(rest_rollout_routes())
+        .merge(rest_rule_routes())
         .merge(rest_identity_routes())
         .fallback(rest::not_found)
         .layer(from_fn_with_state(app.clone(), auth::identify_by_token))
@@ -132,6 +133,25 @@ fn rest_identity_routes() -> Router<App> {
         .route("/nodes/approvals", get(rest::identity::approvals))
         .route("/nodes/{id}/approve", post(rest::identity::approve))
         .route("/nodes/{id}/refuse", post(rest::identity::refuse))
+}
+
+fn rest_rule_routes() -> Router<App> {
+    Router::new()
+        .route("/rules", get(rest::rules::list).post(rest::rules::create))
+        .route("/rules/dry-run", post(rest::rules::dry_run))
+        .route("/rules/language", get(rest::rules::language))
+        .route(
+            "/rules/{id}",
+            get(rest::rules::show)
+                .put(rest::rules::update)
+                .delete(rest::rules::delete),
+        )
+        .route("/rules/{id}/revisions", get(rest::rules::revisions))
+        .route("/rules/{id}/revisions/{number}", get(rest::rules::revision))
+        .route(
+            "/rules/{id}/revisions/{number}/return",
+            post(rest::rules::return_to),
+        )
 }
 
 fn rest_rollout_routes() -> Router<App> {
@@ -380,11 +400,18 @@ fn alert_routes() -> Router<App> {
     Router::new()
         .route("/rules", get(pages::rules::list).post(pages::rules::create))
         .route("/rules/new", get(pages::rules::new))
+        .route("/rules/dry-run", post(pages::rules::try_new))
+        .route("/rules/starter", post(pages::rules::add_starter))
         .route(
             "/rules/{id}",
             get(pages::rules::show).post(pages::rules::update),
         )
         .route("/rules/{id}/edit", get(pages::rules::edit))
+        .route("/rules/{id}/dry-run", post(pages::rules::try_changed))
+        .route(
+            "/rules/{id}/revisions/{number}/return",
+            post(pages::rules::return_to),
+        )
         .route("/rules/{id}/delete", post(pages::rules::delete))
         .route("/findings", get(pages::findings::list))
         .route("/findings/{id}", get(pages::findings::show))

@@ -1,5 +1,6 @@
 // What pages gain from JavaScript. Everything also works without it: reading, filters, forms.
 import "htmx.org";
+import "./rules.js";
 
 const TYPING = new Set(["INPUT", "TEXTAREA", "SELECT"]);
 

@@ -7,17 +7,45 @@ use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use ostiary_domain::finding::Severity;
 use ostiary_domain::ids::RuleId;
-use ostiary_domain::rule::{RuleDefinition, RuleSet};
+use ostiary_domain::rule::{Rule, RuleDefinition, RuleSet};
+use ostiary_store::reporting_nodes::ReportingNode;
 use ostiary_store::rules::StoredRule;
 use ostiary_store::{Conn, Db, Result, config_parts, rules};
 
 use crate::schedule::Schedule;
 
 /// The compiled rules, and of each what is needed when it matches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) set: RuleSet,
     pub(crate) stored: HashMap<RuleId, StoredRule>,
+    /// Where rules stand in the set.
+    places: HashMap<RuleId, usize>,
+    /// Whose findings are that are of no single node.
+    pub(crate) fleet: ReportingNode,
+}
+
+impl Rules {
+    fn new(set: RuleSet, stored: Vec<StoredRule>) -> Self {
+        let places = set.rules().iter().map(|rule| rule.definition.id).zip(0..);
+        Self {
+            places: places.collect(),
+            stored: stored.into_iter().map(|rule| (rule.id, rule)).collect(),
+            fleet: ReportingNode::fleet(),
+            set,
+        }
+    }
+
+    /// The compiled rule; `None` if it is broken.
+    pub(crate) fn compiled(&self, id: RuleId) -> Option<&Rule> {
+        self.places.get(&id).map(|place| &self.set.rules()[*place])
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new(RuleSet::default(), Vec::new())
+    }
 }
 
 /// What is known at one moment.
@@ -100,10 +128,7 @@ async fn load_rules(conn: &mut Conn) -> Result<Rules> {
             rules::set_broken_reason(conn, rule.id, reason.map(String::as_str)).await?;
         }
     }
-    Ok(Rules {
-        set,
-        stored: stored.into_iter().map(|rule| (rule.id, rule)).collect(),
-    })
+    Ok(Rules::new(set, stored))
 }
 
 fn definition(rule: &StoredRule) -> RuleDefinition {
@@ -114,9 +139,8 @@ fn definition(rule: &StoredRule) -> RuleDefinition {
         severity: Severity::parse(&rule.severity).unwrap_or(Severity::Medium),
         scope: rule.scope.clone(),
         entity_columns: rule.entity_columns.clone(),
-        actions: Vec::new(),
+        watch: rule.watch,
         on_baseline: rule.on_baseline,
-        on_late: false,
         max_age: Some(TimeDelta::seconds(rule.max_age_seconds.into())),
     }
 }

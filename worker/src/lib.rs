@@ -7,6 +7,7 @@
 
 mod carves;
 mod certificates;
+mod counting;
 mod decoding;
 mod facts;
 mod group;
@@ -20,6 +21,7 @@ mod rollouts;
 mod schedule;
 mod settings;
 mod state;
+mod studying;
 mod suspects;
 mod sweep;
 mod vitals;
@@ -69,6 +71,14 @@ impl App {
                 return Ok(());
             }
         }
+    }
+
+    /// New and changed rules look at what is present, as the sweep has them do. For tests.
+    ///
+    /// # Errors
+    /// Postgres failed.
+    pub async fn study_rules(&self) -> Result<(), ostiary_store::Error> {
+        studying::study(self).await
     }
 
     /// One turn of the sweep's upkeep: partitions, pruning, quiet nodes, sets that have ended. For tests.

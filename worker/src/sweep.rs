@@ -21,6 +21,7 @@ use crate::findings;
 use crate::jobs::{self, deliver_alert, process_batches};
 use crate::judging::Source;
 use crate::rollouts;
+use crate::studying;
 use crate::writes::Writes;
 
 /// Days for which partitions are made ahead.
@@ -61,6 +62,9 @@ pub(crate) async fn run(app: App) {
         }),
         every(&app, often, "roll-outs", |app| async move {
             rollouts::advance(&app).await
+        }),
+        every(&app, often, "new rules", |app| async move {
+            studying::study(&app).await
         }),
         every(&app, seldom, "partitions and pruning", |app| async move {
             self::seldom(&app).await
@@ -225,9 +229,8 @@ async fn settle_node(app: &App, id: NodeId) -> Result<()> {
             occurred_at: now,
             received_at: now,
         };
-        writes
-            .judge
-            .removed(source, &one.query_name, &change.removed);
+        let after = (&*change.removed, &one.stored.present.rows);
+        writes.judge.settled(source, &one.query_name, after);
         writes.present.push(one.stored);
     }
     let outcome = writes
@@ -256,6 +259,7 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     bear("findings", forget_findings(app).await);
     bear("deliveries", jobs::forget_deliveries::forget(app).await);
     bear("certificates", certificates::note_ends(app).await);
+    bear("what rules have seen", studying::prune(app).await);
     // Releases the lead, unless Postgres has, because all that took long. What follows speaks to the storage, which may take long, too,
     // and does no harm when two do it.
     bear("the lead", Db::commit(tx).await);

@@ -5,12 +5,14 @@ use ostiary_domain::ids::{DeliveryId, NodeId};
 use ostiary_store::events::NewEvent;
 use ostiary_store::post_fingerprints::Remembered;
 use ostiary_store::present_rows::Stored;
+use ostiary_store::reporting_nodes::ReportingNode;
 use ostiary_store::status_logs::NewStatus;
 use ostiary_store::unreadable::NewUnreadable;
 use ostiary_store::{
     Conn, Result, events, pending, post_fingerprints, present_rows, status_logs, unreadable, vitals,
 };
 
+use crate::counting;
 use crate::findings::{self, Opener, Recovery};
 use crate::judging::Judge;
 use crate::knowledge::Rules;
@@ -29,6 +31,7 @@ pub(crate) struct Writes<'g> {
     /// When nodes proved that their schedule runs.
     pub(crate) proofs: Vec<(NodeId, DateTime<Utc>)>,
     pub(crate) judge: Judge<'g>,
+    fleet: &'g ReportingNode,
     /// Matters that are over, in an order that is the same for all transactions.
     pub(crate) recoveries: Vec<Recovery<'g>>,
     /// Pending rows that are done.
@@ -55,6 +58,7 @@ impl<'g> Writes<'g> {
             vitals: Brought::default(),
             proofs: Vec::new(),
             judge: Judge::new(rules),
+            fleet: &rules.fleet,
             recoveries: Vec::new(),
             done: Vec::new(),
         }
@@ -84,10 +88,11 @@ impl<'g> Writes<'g> {
         }
         let mut outcome = Outcome::default();
         let mut opener = Opener::new(settings, now);
-        for matter in self.judge.into_matters() {
+        let mut judged = self.judge.finish();
+        for matter in counting::settle(conn, &mut judged, self.fleet, now).await? {
             opener.open_or_count(conn, &matter, &mut outcome).await?;
         }
-        for recovery in &self.recoveries {
+        for recovery in judged.recoveries.iter().chain(&self.recoveries) {
             findings::recover(conn, recovery, now, &mut outcome).await?;
         }
         if !self.done.is_empty() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
+use ostiary_domain::rule::NodeView;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -23,12 +24,34 @@ pub struct ReportingNode {
     pub instance_id: String,
     /// The latest rows of the built-in queries.
     pub vitals: Map<String, Value>,
+    /// What it told of itself when it enrolled, in the same form.
+    pub host_details: Map<String, Value>,
 }
 
 impl ReportingNode {
+    /// The node as rules see it.
+    #[must_use]
+    pub fn view(&self) -> NodeView<'_> {
+        NodeView {
+            facts: &self.facts,
+            vitals: Some(&self.vitals),
+            host_details: Some(&self.host_details),
+        }
+    }
+
+    /// All nodes together, for matters that are not of one node: they have the id of [`OSTIARY`].
+    #[must_use]
+    pub fn fleet() -> Self {
+        Self::nobody("The fleet")
+    }
+
     /// Ostiary itself, as rules see it: a node without tags.
     fn ostiary() -> Self {
-        let name = "Ostiary".to_owned();
+        Self::nobody("Ostiary")
+    }
+
+    fn nobody(name: &str) -> Self {
+        let name = name.to_owned();
         Self {
             id: OSTIARY,
             facts: NodeFacts {
@@ -41,6 +64,7 @@ impl ReportingNode {
             },
             instance_id: String::new(),
             vitals: Map::new(),
+            host_details: Map::new(),
         }
     }
 }
@@ -55,7 +79,7 @@ pub async fn find(conn: &mut Conn, ids: &[NodeId]) -> Result<HashMap<NodeId, Rep
     let rows = sqlx::query!(
         r#"
         SELECT id, host_identifier, hostname, coalesce(nullif(display_name, ''), nullif(hostname, ''), host_identifier) AS "name!",
-            platform, osquery_version, instance_id, vitals,
+            platform, osquery_version, instance_id, vitals, host_details,
             ARRAY(SELECT t.name FROM node_tags nt JOIN tags t ON t.id = nt.tag_id WHERE nt.node_id = n.id ORDER BY t.name) AS "tags!"
         FROM nodes n WHERE id = ANY($1)
         ORDER BY id
@@ -80,10 +104,7 @@ pub async fn find(conn: &mut Conn, ids: &[NodeId]) -> Result<HashMap<NodeId, Rep
                 osquery_version: row.osquery_version,
                 tags: row.tags,
             };
-            let vitals = match row.vitals {
-                Value::Object(vitals) => vitals,
-                _ => Map::new(),
-            };
+            let (vitals, host_details) = (object(row.vitals), object(row.host_details));
             (
                 id,
                 ReportingNode {
@@ -91,9 +112,18 @@ pub async fn find(conn: &mut Conn, ids: &[NodeId]) -> Result<HashMap<NodeId, Rep
                     facts,
                     instance_id: row.instance_id,
                     vitals,
+                    host_details,
                 },
             )
         })
         .chain(own)
         .collect())
+}
+
+/// What a JSON column holds, if it is an object.
+pub(crate) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
 }

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::RuleId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::rules::watch_of;
 use crate::{Conn, Result};
 
 /// A rule.
@@ -33,6 +34,16 @@ pub struct RuleRecord {
     pub runbook_url: String,
     /// Is it evaluated at all?
     pub enabled: bool,
+    /// The people to ask about it.
+    pub owner: String,
+    /// What it waits for: a word of `domain::rule::WATCHES`.
+    pub watch: String,
+    /// How many, where the watch counts.
+    pub watch_count: Option<i32>,
+    /// In which time, where it has one, in seconds.
+    pub watch_seconds: Option<i32>,
+    /// It has not yet looked at what is present.
+    pub to_study: bool,
     /// Why it could not be compiled.
     pub broken_reason: Option<String>,
     /// Of the latest change.
@@ -44,7 +55,7 @@ pub struct RuleRecord {
 }
 
 /// What an admin may set: the fields of [`RuleRecord`], and the destinations by id.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of RuleRecord")]
 pub struct RuleValues {
     pub name: String,
@@ -57,7 +68,28 @@ pub struct RuleValues {
     pub max_age_seconds: i32,
     pub runbook_url: String,
     pub enabled: bool,
+    pub owner: String,
+    pub watch: String,
+    pub watch_count: Option<i32>,
+    pub watch_seconds: Option<i32>,
     pub destinations: Vec<Uuid>,
+}
+
+impl RuleValues {
+    /// Whether what the rule has seen so far says nothing any more.
+    #[must_use]
+    pub fn means_otherwise(&self, before: &RuleRecord) -> bool {
+        let of =
+            |conditions: &Value, rest: [&str; 2]| (conditions.clone(), rest.map(ToOwned::to_owned));
+        of(&self.conditions, [&self.scope, &self.watch])
+            != of(&before.conditions, [&before.scope, &before.watch])
+            || self.entity_columns != before.entity_columns
+            || self.on_baseline != before.on_baseline
+    }
+
+    fn studies(&self) -> bool {
+        watch_of(&self.watch, self.watch_count, self.watch_seconds).studies()
+    }
 }
 
 /// A destination of a rule.
@@ -92,7 +124,7 @@ async fn select(conn: &mut Conn, id: Option<Uuid>) -> Result<Vec<RuleRecord>> {
         RuleRecord,
         r#"
         SELECT id, name, description, conditions, severity, scope, entity_columns, on_baseline, max_age_seconds, runbook_url,
-            enabled, broken_reason, updated_at,
+            enabled, broken_reason, updated_at, owner, watch, watch_count, watch_seconds, to_study,
             (SELECT count(*) FROM findings f WHERE f.rule_id = r.id AND f.state <> 'resolved') AS "open_findings!",
             ARRAY(SELECT d.name FROM rule_destinations rd JOIN destinations d ON d.id = rd.destination_id
                 WHERE rd.rule_id = r.id ORDER BY d.name) AS "destinations!"
@@ -148,8 +180,8 @@ pub async fn insert(
     sqlx::query!(
         r#"
         INSERT INTO rules (id, name, description, conditions, severity, scope, entity_columns, on_baseline, max_age_seconds,
-            runbook_url, enabled, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+            runbook_url, enabled, created_at, updated_at, owner, watch, watch_count, watch_seconds, to_study)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15, $16, $17)
         "#,
         id.0,
         values.name,
@@ -162,14 +194,20 @@ pub async fn insert(
         values.max_age_seconds,
         values.runbook_url,
         values.enabled,
-        now
+        now,
+        values.owner,
+        values.watch,
+        values.watch_count,
+        values.watch_seconds,
+        values.studies()
     )
     .execute(&mut *conn)
     .await?;
     set_destinations(conn, id, &values.destinations).await
 }
 
-/// Changes a rule and its destinations; a reason for being broken is forgotten. Says whether it exists.
+/// Changes a rule and its destinations; a reason for being broken is forgotten. `anew` forgets what it has seen, too, and has it look at
+/// what is present. Says whether it exists.
 ///
 /// # Errors
 /// As [`insert`].
@@ -177,12 +215,13 @@ pub async fn update(
     conn: &mut Conn,
     id: RuleId,
     values: &RuleValues,
-    now: DateTime<Utc>,
+    (anew, now): (bool, DateTime<Utc>),
 ) -> Result<bool> {
     let done = sqlx::query!(
         r#"
         UPDATE rules SET name = $2, description = $3, conditions = $4, severity = $5, scope = $6, entity_columns = $7,
-            on_baseline = $8, max_age_seconds = $9, runbook_url = $10, enabled = $11, updated_at = $12, broken_reason = NULL
+            on_baseline = $8, max_age_seconds = $9, runbook_url = $10, enabled = $11, updated_at = $12, broken_reason = NULL, owner = $13,
+            watch = $14, watch_count = $15, watch_seconds = $16, to_study = $17 OR (to_study AND $18)
         WHERE id = $1
         "#,
         id.0,
@@ -196,12 +235,26 @@ pub async fn update(
         values.max_age_seconds,
         values.runbook_url,
         values.enabled,
-        now
+        now,
+        values.owner,
+        values.watch,
+        values.watch_count,
+        values.watch_seconds,
+        values.studies() && anew,
+        values.studies()
     )
     .execute(&mut *conn)
     .await?;
     if done.rows_affected() == 0 {
         return Ok(false);
+    }
+    if anew {
+        sqlx::query!("DELETE FROM rule_values WHERE rule_id = $1", id.0)
+            .execute(&mut *conn)
+            .await?;
+        sqlx::query!("DELETE FROM rule_times WHERE rule_id = $1", id.0)
+            .execute(&mut *conn)
+            .await?;
     }
     set_destinations(conn, id, &values.destinations).await?;
     Ok(true)

@@ -15,6 +15,7 @@ pub(crate) mod nodes;
 pub(crate) mod resync;
 pub(crate) mod revisions;
 pub(crate) mod rollouts;
+pub(crate) mod rules;
 pub(crate) mod unreadable;
 
 pub(crate) mod silences;

@@ -18,6 +18,7 @@ mod moving;
 mod pages;
 mod rest;
 mod rollouts;
+mod rules;
 mod sample;
 mod section_forms;
 mod sections;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::log::{Execution, Kind, Unreadable};
-use ostiary_domain::present::{Change, Keeping, PresentRows, Reporter, Standing};
+use ostiary_domain::present::{Change, Keeping, PresentRows, Reporter, RowSet, Standing};
 use ostiary_store::events::{NewEvent, encode_rows};
 use ostiary_store::log_batches::compress;
 use ostiary_store::pending::Pending;
@@ -163,13 +163,13 @@ impl<'g> Group<'g> {
             version,
             keeping,
         };
-        let change = if keeping == Keeping::Evented {
-            PresentRows::default().apply(execution, &reporter)
+        let nothing = RowSet::default();
+        let (change, present) = if keeping == Keeping::Evented {
+            (PresentRows::default().apply(execution, &reporter), &nothing)
         } else {
-            self.present
-                .entry((post.node_id, id))
-                .or_default()
-                .apply(execution, &reporter)
+            let held = self.present.entry((post.node_id, id)).or_default();
+            let change = held.apply(execution, &reporter);
+            (change, &held.present.rows)
         };
         let late = post.received_at - execution.occurred_at > self.app.settings.worker.late_after();
         self.counts.rows += execution.rows.len() as u64;
@@ -180,10 +180,9 @@ impl<'g> Group<'g> {
             occurred_at: execution.occurred_at,
             received_at: post.received_at,
         };
-        self.writes.judge.execution(source, execution, &change);
         self.writes
             .judge
-            .removed(source, &execution.query_name, &change.removed);
+            .execution(source, execution, &change, present);
         self.writes.events.push(NewEvent {
             node_id: post.node_id,
             query_name_id: id,
@@ -229,9 +228,8 @@ impl<'g> Group<'g> {
                 occurred_at: post.received_at,
                 received_at: post.received_at,
             };
-            self.writes
-                .judge
-                .removed(source, &one.query_name, &change.removed);
+            let after = (&*change.removed, &held.present.rows);
+            self.writes.judge.settled(source, &one.query_name, after);
         }
     }
 

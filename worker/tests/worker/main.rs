@@ -5,9 +5,11 @@
 mod carves;
 mod drift;
 mod facts;
+mod many_rules;
 mod posts;
 mod rollouts;
 mod quiet;
 mod running;
 mod support;
 mod trouble;
+mod watches;

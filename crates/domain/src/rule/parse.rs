@@ -1,12 +1,16 @@
 //! From doorman's rule JSON to conditions.
 //!
 //! The root is a group, `{"condition": "AND" | "OR", "rules": […], "not": false}`; a leaf is `{"field", "operator",
-//! "value"}`. Other keys (`id`, `type`, `input`, `valid`, …) belong to the form that wrote them and are ignored; the
+//! "value"}`, where `value` is a text or a number, a list of them for `in` and `in_network`, and `[column, value]` for a column,
+//! `["<query>.<column>", value]` for a vital. Other keys (`id`, `type`, `input`, `valid`, …) belong to the form that wrote them and are ignored; the
 //! stored JSON keeps them.
 
 use serde_json::{Map, Value};
 
-use super::{COLUMN_PREFIX, Condition, FIELDS, Field, Operand, Operator, Test};
+use super::{
+    COLUMN_PREFIX, Comparison, Condition, FIELDS, Field, Operand, OperandError, Operator, Test,
+    Wants,
+};
 
 /// Groups may be nested this deep.
 const MAX_DEPTH: usize = 32;
@@ -65,9 +69,14 @@ pub enum Trouble {
     /// The value of a test on a column is not `[column, expected]`.
     #[error("the value has to be a list of the column and what is expected of it")]
     BadColumnValue,
-    /// No regular expression.
-    #[error("the pattern is refused: {0}")]
-    BadPattern(#[from] regex::Error),
+    /// The value of a test on a vital is not `["<query>.<column>", expected]`.
+    #[error(
+        "the value has to be a list of the vital (\"system_info.hardware_model\") and what is expected of it"
+    )]
+    BadVital,
+    /// What is compared with does not go with the operator.
+    #[error(transparent)]
+    Operand(#[from] OperandError),
 }
 
 /// Reads the conditions of a rule.
@@ -150,33 +159,35 @@ fn test(object: &Map<String, Value>) -> Result<Test, Trouble> {
     let bare_name = operator_name.strip_prefix(COLUMN_PREFIX);
     let operator = Operator::find(bare_name.unwrap_or(operator_name))
         .ok_or_else(|| Trouble::UnknownOperator(operator_name.to_owned()))?;
-    let of_a_column = field_name == "column";
-    if of_a_column != bare_name.is_some() && (of_a_column || is_field(field_name)) {
+    if !is_field(field_name) {
+        return Err(Trouble::UnknownField(field_name.to_owned()));
+    }
+    if !goes_with(field_name, operator, bare_name.is_some()) {
         return Err(Trouble::WrongOperator {
             operator: operator_name.to_owned(),
             field: field_name.to_owned(),
         });
     }
     let value = object.get("value");
-    let (field, expected) = if of_a_column {
-        column_and_expected(value, operator)?
-    } else {
-        let field =
-            field_of(field_name).ok_or_else(|| Trouble::UnknownField(field_name.to_owned()))?;
-        (
-            field,
-            if operator.takes_value() {
-                expected_text(value)?
-            } else {
-                String::new()
-            },
-        )
+    let (field, expected) = match field_name {
+        "column" => {
+            let (column, expected) =
+                named_and_expected(value, operator).ok_or(Trouble::BadColumnValue)?;
+            (Field::Column(column.to_owned()), expected)
+        }
+        "vital" => {
+            let (vital, expected) = named_and_expected(value, operator).ok_or(Trouble::BadVital)?;
+            let (query, column) = vital
+                .split_once('.')
+                .filter(|(query, column)| !query.is_empty() && !column.is_empty())
+                .ok_or(Trouble::BadVital)?;
+            let (query, column) = (query.to_owned(), column.to_owned());
+            (Field::Vital { query, column }, expected)
+        }
+        _ => (field_of(field_name), value),
     };
-    let operand = if field.is_of_any_case() {
-        Operand::of_any_case(expected, operator.comparison)?
-    } else {
-        Operand::new(expected, operator.comparison)?
-    };
+    let texts = expected_texts(expected, operator)?;
+    let operand = Operand::new(texts, operator.comparison, field.is_of_any_case())?;
     Ok(Test {
         field,
         operator,
@@ -188,41 +199,52 @@ fn is_field(name: &str) -> bool {
     name == "node" || FIELDS.iter().any(|field| field.name == name)
 }
 
-fn field_of(name: &str) -> Option<Field> {
-    Some(match name {
+fn goes_with(field_name: &str, operator: &Operator, has_prefix: bool) -> bool {
+    let asks_for_target = operator.comparison == Comparison::Target;
+    (field_name == "column") == has_prefix && (field_name == "target") == asks_for_target
+}
+
+fn field_of(name: &str) -> Field {
+    match name {
         "query_name" => Field::QueryName,
         "action" => Field::Action,
         "timestamp" => Field::Timestamp,
-        "host_identifier" | "node" => Field::HostIdentifier,
         "host_name" => Field::HostName,
         "platform" => Field::Platform,
+        "osquery_version" => Field::OsqueryVersion,
         "tag" => Field::Tag,
-        _ => return None,
-    })
+        "target" => Field::Target,
+        _ => Field::HostIdentifier,
+    }
 }
 
-/// `[column, expected]`, or for an operator without a value just the column, alone or in a list.
-fn column_and_expected(
-    value: Option<&Value>,
+/// `[name, expected]`, or for an operator without a value just the name, alone or in a list.
+fn named_and_expected<'v>(
+    value: Option<&'v Value>,
     operator: &Operator,
-) -> Result<(Field, String), Trouble> {
-    let (column, expected) = match value {
+) -> Option<(&'v str, Option<&'v Value>)> {
+    let (name, expected) = match value {
         Some(Value::Array(pair)) => (pair.first(), pair.get(1)),
         other => (other, None),
     };
-    let column = column
-        .and_then(Value::as_str)
-        .filter(|column| !column.is_empty())
-        .ok_or(Trouble::BadColumnValue)?;
-    let expected = match (operator.takes_value(), expected) {
-        (false, _) => String::new(),
-        (true, None) => return Err(Trouble::BadColumnValue),
-        (true, expected) => expected_text(expected)?,
-    };
-    Ok((Field::Column(column.to_owned()), expected))
+    let name = name?.as_str().filter(|name| !name.is_empty())?;
+    if operator.takes_value() && expected.is_none() {
+        return None;
+    }
+    Some((name, expected))
 }
 
-fn expected_text(value: Option<&Value>) -> Result<String, Trouble> {
+fn expected_texts(value: Option<&Value>, operator: &Operator) -> Result<Vec<String>, Trouble> {
+    match (operator.wants(), value) {
+        (Wants::Nothing, _) => Ok(Vec::new()),
+        (Wants::List | Wants::Networks, Some(Value::Array(values))) => {
+            values.iter().map(|value| text_of(Some(value))).collect()
+        }
+        _ => Ok(vec![text_of(value)?]),
+    }
+}
+
+fn text_of(value: Option<&Value>) -> Result<String, Trouble> {
     match value {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),

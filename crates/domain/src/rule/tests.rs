@@ -19,9 +19,8 @@ fn definition(number: u128, conditions: Value) -> RuleDefinition {
         severity: Severity::Medium,
         scope: String::new(),
         entity_columns: Vec::new(),
-        actions: Vec::new(),
+        watch: Watch::Drift,
         on_baseline: false,
-        on_late: false,
         max_age: None,
     }
 }
@@ -76,7 +75,8 @@ fn matches_on(
     let row = row();
     let mut event = event(&row);
     change(&mut event);
-    !set.evaluate("pack/net/ports", &event, node).is_empty()
+    !set.evaluate("pack/net/ports", &event, NodeView::of(node))
+        .is_empty()
 }
 
 fn holds(conditions: Value) -> bool {
@@ -109,9 +109,17 @@ fn groups_combine_and_invert() {
 
 #[test]
 fn every_operator_exists_for_columns_and_a_missing_column_never_matches() {
-    for operator in &OPERATORS {
+    for operator in OPERATORS
+        .iter()
+        .filter(|one| one.comparison != Comparison::Target)
+    {
+        let expected = match operator.wants() {
+            Wants::Networks => "10.0.0.0/8",
+            Wants::Version | Wants::Date => "1",
+            _ => "x",
+        };
         let name = format!("{COLUMN_PREFIX}{}", operator.name);
-        let on = |column_name: &str| all(vec![column(&name, column_name, json!("x"))]);
+        let on = |column_name: &str| all(vec![column(&name, column_name, json!(expected))]);
         assert!(!holds(on("missing")), "{name}");
         let (set, broken) = RuleSet::compile([definition(1, on("path"))]);
         assert_eq!((set.rules().len(), broken.len()), (1, 0), "{name}");
@@ -274,7 +282,7 @@ fn one_bad_rule_stops_no_other() {
     ]);
     let row = row();
     let node = node();
-    let matched = set.evaluate("q", &event(&row), &node);
+    let matched = set.evaluate("q", &event(&row), NodeView::of(&node));
     assert_eq!(
         matched
             .iter()
@@ -292,7 +300,7 @@ fn one_bad_rule_stops_no_other() {
 }
 
 #[test]
-fn baseline_late_and_unwanted_actions_are_seen_only_on_demand() {
+fn baseline_is_seen_only_on_demand_and_what_is_late_not_at_all() {
     let rule = || {
         definition(
             1,
@@ -317,22 +325,8 @@ fn baseline_late_and_unwanted_actions_are_seen_only_on_demand() {
     };
     assert!(judge(rule(), &old));
     assert!(!judge(aging(), &old));
-    assert!(judge(
-        RuleDefinition {
-            on_late: true,
-            ..aging()
-        },
-        &old
-    ));
     assert!(judge(aging(), &|event| event.occurred_at -=
         TimeDelta::seconds(60)));
-
-    let only_removed = || RuleDefinition {
-        actions: vec![Action::Removed],
-        ..rule()
-    };
-    assert!(!judge(only_removed(), &|_| {}));
-    assert!(judge(only_removed(), &|event| event.action = Action::Removed));
 
     let scoped = |scope: &str| RuleDefinition {
         scope: scope.into(),
@@ -371,9 +365,9 @@ fn only_rules_that_may_concern_a_query_become_candidates() {
 
     let node = node();
     let (q7, b, seven) = (
-        set.candidates("q7", &node),
-        set.candidates("b", &node),
-        set.candidates("7", &node),
+        set.candidates("q7", NodeView::of(&node)),
+        set.candidates("b", NodeView::of(&node)),
+        set.candidates("7", NodeView::of(&node)),
     );
     let row = row();
     let ids = |candidates: &Candidates<'_>| {
@@ -387,7 +381,110 @@ fn only_rules_that_may_concern_a_query_become_candidates() {
         (vec![7], vec![100], vec![102])
     );
     assert!(
-        set.candidates("other", &node).is_empty(),
+        set.candidates("other", NodeView::of(&node)).is_empty(),
         "the node alone decides against the rule on tags"
+    );
+}
+
+#[test]
+fn rules_on_rarity_learn_what_was_there_and_forget_what_goes_and_others_do_neither() {
+    let effects = |watch, change: fn(&mut EventView<'_>)| {
+        let rule = RuleDefinition {
+            watch,
+            max_age: Some(TimeDelta::seconds(60)),
+            ..definition(
+                1,
+                all(vec![
+                    leaf("query_name", "equal", "q"),
+                    leaf("action", "equal", "added"),
+                ]),
+            )
+        };
+        let (set, broken) = RuleSet::compile([rule]);
+        assert!(broken.is_empty(), "{broken:?}");
+        let row = row();
+        let mut event = event(&row);
+        change(&mut event);
+        let facts = node();
+        let found = set.evaluate("q", &event, NodeView::of(&facts));
+        found.iter().map(|found| found.effect).collect::<Vec<_>>()
+    };
+    let baseline: fn(&mut EventView<'_>) = |event| event.is_baseline = true;
+    let late: fn(&mut EventView<'_>) = |event| event.occurred_at -= TimeDelta::seconds(61);
+    let gone: fn(&mut EventView<'_>) = |event| event.action = Action::Removed;
+    let now: fn(&mut EventView<'_>) = |_| {};
+    let rare = Watch::Rare { nodes: 2 };
+    assert_eq!(effects(rare, now), [Effect::Counts]);
+    assert_eq!(effects(rare, baseline), [Effect::Learns]);
+    assert_eq!(effects(rare, late), [Effect::Learns]);
+    assert_eq!(
+        effects(rare, gone),
+        [Effect::Forgets],
+        "though it asks for added"
+    );
+    assert_eq!(effects(Watch::FirstSeen, baseline), [Effect::Learns]);
+    for (watch, change) in [
+        (Watch::FirstSeen, gone),
+        (Watch::Present, gone),
+        (Watch::Present, baseline),
+        (Watch::Drift, late),
+        (Watch::Absence, now),
+    ] {
+        assert_eq!(effects(watch, change), [], "{watch:?}");
+    }
+}
+
+#[test]
+fn a_rule_on_missing_rows_names_its_query() {
+    let absence = |conditions| {
+        Rule::compile(RuleDefinition {
+            watch: Watch::Absence,
+            ..definition(1, conditions)
+        })
+    };
+    let named = all(vec![leaf("query_name", "in", json!(["b", "a"])), leaf_ok()]);
+    assert_eq!(absence(named).unwrap().query_names(), Some(vec!["a", "b"]));
+    let error = absence(all(vec![leaf_ok()])).unwrap_err().to_string();
+    assert!(
+        error.starts_with("a rule on missing rows has to name its query"),
+        "{error}"
+    );
+}
+
+#[test]
+fn vitals_and_tag_expressions_are_asked_of_the_node() {
+    let facts = node();
+    let object = |value: Value| value.as_object().unwrap().clone();
+    let vitals = object(json!({"system_info": {"hardware_model": "", "cpu_brand": "M3"}}));
+    let details = object(json!({"system_info": {"hardware_model": "ThinkPad X1"}}));
+    let view = NodeView {
+        facts: &facts,
+        vitals: Some(&vitals),
+        host_details: Some(&details),
+    };
+    let holds = |conditions: Value| {
+        let (set, broken) = RuleSet::compile([definition(1, all(vec![conditions]))]);
+        assert!(broken.is_empty(), "{broken:?}");
+        let row = row();
+        !set.evaluate("q", &event(&row), view).is_empty()
+    };
+    let vital = |operator, name: &str, value: &str| leaf("vital", operator, json!([name, value]));
+    assert!(holds(vital("equal", "system_info.cpu_brand", "M3")));
+    assert!(holds(vital(
+        "begins_with",
+        "system_info.hardware_model",
+        "ThinkPad"
+    )));
+    assert!(!holds(vital("not_equal", "system_info.missing", "x")));
+    assert!(holds(leaf("target", "fits", "prod and not lab")));
+    assert!(holds(leaf("target", "not_fits", "platform:darwin")));
+    assert!(holds(leaf("osquery_version", "version_greater", "5.9")));
+    assert_eq!(
+        error(&all(vec![vital("equal", "hardware_model", "x")])),
+        "rules[0]: the value has to be a list of the vital (\"system_info.hardware_model\") and what is expected of it"
+    );
+    assert_eq!(
+        error(&all(vec![leaf("tag", "fits", "prod")])),
+        "rules[0]: the operator \"fits\" does not go with the field \"tag\""
     );
 }

@@ -2,7 +2,7 @@
 
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::RuleId;
-use ostiary_domain::rule::parse;
+use ostiary_domain::rule::{Watch, parse, read_otherwise_by_python};
 use ostiary_store::doorman::DoormanRule;
 use ostiary_store::rule_edits::{self, RuleRecord, RuleValues};
 use ostiary_store::{Conn, destinations};
@@ -112,6 +112,16 @@ impl RulePlan {
         for text in done.unclear {
             self.note("warning", &name, format!("It asks for names of results by {text:?}, and some of them are others here; look at it."));
         }
+        for said in patterns(&conditions)
+            .filter_map(|pattern| read_otherwise_by_python(pattern).ok())
+            .flatten()
+        {
+            self.note(
+                "warning",
+                &name,
+                format!("One of its patterns means something else here: {said}."),
+            );
+        }
         let mut enabled = true;
         if has_not(&conditions) {
             enabled = false;
@@ -162,11 +172,27 @@ impl RulePlan {
                 max_age_seconds: MAX_AGE_SECONDS,
                 runbook_url: String::new(),
                 enabled,
+                owner: String::new(),
+                watch: Watch::default().as_str().to_owned(),
+                watch_count: None,
+                watch_seconds: None,
                 destinations: to,
             },
         });
         Ok(())
     }
+}
+
+/// The patterns in a rule.
+fn patterns(node: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
+    if let Some(rules) = node.get("rules").and_then(Value::as_array) {
+        return Box::new(rules.iter().flat_map(patterns));
+    }
+    let is_pattern = (node.get("operator").and_then(Value::as_str))
+        .is_some_and(|operator| operator.ends_with("matches_regex"));
+    let value = node.get("value").filter(|_| is_pattern);
+    let pattern = value.and_then(|value| value.get(1).unwrap_or(value).as_str());
+    Box::new(pattern.into_iter())
 }
 
 fn has_not(node: &Value) -> bool {
