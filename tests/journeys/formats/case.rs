@@ -22,6 +22,8 @@ pub(super) struct Case {
     /// Does its node enroll before it begins?
     #[serde(default = "yes")]
     pub(super) enrolled: bool,
+    /// What an admin decided about its node before it begins, if anything.
+    pub(super) decided: Option<Decided>,
     /// Settings of the programs for this case, `"API__ENROLL_SECRET_NAME": "password"`.
     #[serde(default)]
     pub(super) settings: BTreeMap<String, String>,
@@ -35,6 +37,16 @@ pub(super) struct Case {
     /// `5.23/r1_event_added_removed`
     #[serde(skip)]
     pub(super) name: String,
+}
+
+/// What an admin decides about a node; it keeps its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Decided {
+    Disabled,
+    /// Nothing yet, and its secret asks for an approval.
+    Waiting,
+    Refused,
 }
 
 /// One request, with one of three bodies. `{{…}}` in it is replaced, see [`Words`].

@@ -10,7 +10,7 @@ use ostiary_tests::{
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::case::{Case, Expected, Gzip, Post, Short, Words};
+use super::case::{Case, Decided, Expected, Gzip, Post, Short, Words};
 use super::flips;
 use super::sending::{Request, Sender};
 
@@ -175,17 +175,13 @@ impl Report {
 }
 
 /// Ways to fail that no request alone brings about; `troubles`, `identity` and the api's own tests do.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 7] = [
     // Only POST is sent here.
     "this method is not allowed here",
     // The client is gone before it could be said.
     "the body was cut off",
     // `node_invalid: true` stands alone.
     "the node key is unknown",
-    // It takes an admin.
-    "this node is disabled",
-    "this node waits for an approval",
-    "this node was not approved",
     // It takes many requests, or servers that fail, or a defect.
     "too many attempts",
     "busy",
@@ -230,6 +226,9 @@ impl Played {
                 .words
                 .add_key(&wire.enroll(world.enroll_secret(), &host).await);
             played.node = world.find_nodes(&host).await.first().map(|node| node.id);
+        }
+        if let Some(decided) = case.decided {
+            played.decide(world, &wire, decided).await;
         }
         played.take_live_queries(world, case, &wire).await;
         let api = world.pid(Program::Api).expect("it was started");
@@ -286,6 +285,26 @@ impl Played {
                     .push(format!("{}: {how} would not be noticed", post.endpoint));
             }
         }
+    }
+
+    /// An admin decides, and the api comes to know it.
+    async fn decide(&self, world: &World, wire: &Wire, decided: Decided) {
+        let values = match decided {
+            Decided::Disabled => "disabled_at = now()",
+            Decided::Waiting => "approval = 'waiting'",
+            Decided::Refused => "approval = 'refused'",
+        };
+        let node = self.node.expect("who is decided about is enrolled");
+        world
+            .db
+            .execute(&format!("UPDATE nodes SET {values} WHERE id = '{node}'"))
+            .await;
+        let body = self.words.fill(br#"{"node_key":"{{node_key}}"}"#);
+        eventually("the api knows what was decided", PATIENCE, async || {
+            let answer = wire.post_bytes("/config", &body).await;
+            (answer.status == 403).then_some(())
+        })
+        .await;
     }
 
     /// The node is asked, and polls until everything was handed out to it.
