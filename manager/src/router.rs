@@ -47,7 +47,20 @@ fn rest_router(app: &App) -> Router<App> {
         .route("/nodes/{id}/present-rows", get(rest::nodes::present))
         .route("/nodes/{id}/present_rows", get(rest::nodes::present))
         .route("/findings", get(rest::findings::list))
+        .route("/findings/decide", post(rest::findings::decide_all))
         .route("/findings/{id}", get(rest::findings::show))
+        .route(
+            "/findings/{id}/acknowledge",
+            post(rest::findings::acknowledge),
+        )
+        .route("/findings/{id}/resolve", post(rest::findings::resolve))
+        .route("/findings/{id}/reopen", post(rest::findings::reopen))
+        .route("/findings/{id}/comment", post(rest::findings::comment))
+        .route(
+            "/silences",
+            get(rest::silences::list).post(rest::silences::create),
+        )
+        .route("/silences/{id}/end", post(rest::silences::end))
         .route("/deliveries", get(rest::deliveries::list))
         .route(
             "/deliveries/{id}/send-again",
@@ -68,20 +81,7 @@ fn rest_router(app: &App) -> Router<App> {
         )
         .route("/nodes/{id}/carves", post(rest::carves::collect))
         .route("/carves", get(rest::carves::list))
-        .route("/findings/decide", post(rest::findings::decide_all))
         .route("/carves/{id}", get(rest::carves::show))
-        .route(
-            "/findings/{id}/acknowledge",
-            post(rest::findings::acknowledge),
-        )
-        .route("/findings/{id}/resolve", post(rest::findings::resolve))
-        .route("/findings/{id}/reopen", post(rest::findings::reopen))
-        .route("/findings/{id}/comment", post(rest::findings::comment))
-        .route(
-            "/silences",
-            get(rest::silences::list).post(rest::silences::create),
-        )
-        .route("/silences/{id}/end", post(rest::silences::end))
         .route("/carves/{id}/archive", get(pages::carves::archive))
         .route(
             "/carves/{id}/files/{position}",
@@ -166,6 +166,16 @@ fn rest_rollout_routes() -> Router<App> {
             "/revisions/{number}/return",
             post(rest::revisions::return_to),
         )
+        .route("/sinks", get(rest::sinks::list).post(rest::sinks::create))
+        .route(
+            "/sinks/{id}",
+            get(rest::sinks::show).put(rest::sinks::update),
+        )
+        .route("/sinks/{id}/pause", post(rest::sinks::pause))
+        .route("/sinks/{id}/resume", post(rest::sinks::resume))
+        .route("/sinks/{id}/test", post(rest::sinks::send_test))
+        .route("/sinks/{id}/replay", post(rest::sinks::replay))
+        .route("/sinks/{id}/delete", post(rest::sinks::delete))
         .route("/rollouts", get(rest::rollouts::list))
         .route("/rollouts/{id}", get(rest::rollouts::show))
         .route("/rollouts/{id}/halt", post(rest::rollouts::halt))
@@ -414,6 +424,7 @@ fn alert_routes() -> Router<App> {
         )
         .route("/rules/{id}/delete", post(pages::rules::delete))
         .route("/findings", get(pages::findings::list))
+        .route("/findings/decide", post(pages::findings::decide_all))
         .route("/findings/{id}", get(pages::findings::show))
         .route(
             "/findings/{id}/acknowledge",
@@ -421,6 +432,13 @@ fn alert_routes() -> Router<App> {
         )
         .route("/findings/{id}/resolve", post(pages::findings::resolve))
         .route("/findings/{id}/reopen", post(pages::findings::reopen))
+        .route("/findings/{id}/comment", post(pages::findings::comment))
+        .route(
+            "/silences",
+            get(pages::silences::list).post(pages::silences::create),
+        )
+        .route("/silences/new", get(pages::silences::new))
+        .route("/silences/{id}/end", post(pages::silences::end))
         .route(
             "/destinations",
             get(pages::destinations::list).post(pages::destinations::create),
@@ -453,6 +471,18 @@ fn alert_routes() -> Router<App> {
             "/destinations/{id}/delete",
             post(pages::destinations::delete),
         )
+        .route("/sinks", get(pages::sinks::list).post(pages::sinks::create))
+        .route("/sinks/new", get(pages::sinks::new))
+        .route(
+            "/sinks/{id}",
+            get(pages::sinks::show).post(pages::sinks::update),
+        )
+        .route("/sinks/{id}/edit", get(pages::sinks::edit))
+        .route("/sinks/{id}/pause", post(pages::sinks::pause))
+        .route("/sinks/{id}/resume", post(pages::sinks::resume))
+        .route("/sinks/{id}/test", post(pages::sinks::send_test))
+        .route("/sinks/{id}/replay", post(pages::sinks::replay))
+        .route("/sinks/{id}/delete", post(pages::sinks::delete))
 }
 
 /// Headers that every answer carries, whoever made it.
@@ -480,11 +510,3 @@ fn harden(routes: Router<App>, app: &App) -> Router<App> {
     }
     routes
 }
-        .route("/findings/decide", post(pages::findings::decide_all))
-        .route("/findings/{id}/comment", post(pages::findings::comment))
-        .route(
-            "/silences",
-            get(pages::silences::list).post(pages::silences::create),
-        )
-        .route("/silences/new", get(pages::silences::new))
-        .route("/silences/{id}/end", post(pages::silences::end))

@@ -45,6 +45,8 @@ const PAGES = {
   rules: "/rules",
   rule: { list: "/rules", link: "/rules/" },
   "rule-edit": { list: "/rules", link: "/rules/", then: "/edit" },
+  sinks: "/sinks",
+  "sink-new": "/sinks/new?kind=splunk",
   destinations: "/destinations",
   destination: { list: "/destinations", link: "/destinations/" },
   "destination-edit": { list: "/destinations", link: "/destinations/", then: "/edit" },

@@ -21,4 +21,5 @@ mod osqueryd;
 mod recordings;
 mod restore;
 mod rollouts;
+mod sinks;
 mod troubles;

@@ -10,8 +10,8 @@ mod certificates;
 mod counting;
 mod decoding;
 mod facts;
-mod group;
 mod findings;
+mod group;
 mod health;
 mod jobs;
 mod judging;
@@ -20,6 +20,7 @@ mod registry;
 mod rollouts;
 mod schedule;
 mod settings;
+mod sinks;
 mod state;
 mod studying;
 mod suspects;
@@ -49,7 +50,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     // Boxed: rustc's limit on nested types does not reach over all jobs and the sweep as one future.
     tokio::join!(
         Box::pin(registry::run(app.clone())),
-        Box::pin(sweep::run(app.clone()))
+        Box::pin(sweep::run(app.clone())),
+        Box::pin(sinks::run(app.clone()))
     );
     health.await?;
     app.db.close().await;
@@ -67,7 +69,8 @@ impl App {
             let worked = jobs::process_batches::work_until_idle(self, 0).await?;
             let delivered = sweep::deliver_due(self).await?;
             let joined = carves::join_received(self).await?;
-            if worked + delivered + joined == 0 {
+            let forwarded = sinks::forward_all(self).await?;
+            if worked + delivered + joined + forwarded == 0 {
                 return Ok(());
             }
         }

@@ -24,13 +24,16 @@ pub struct Settings {
     pub keys: Keys,
     /// `[outputs]`
     pub outputs: ostiary_outputs::Options,
+    /// `[sinks]`
+    #[serde(default)]
+    pub sinks: ostiary_outputs::sinks::Options,
     /// `[rollouts]`
     pub rollouts: ostiary_domain::rollout::Plan,
+    /// `[storms]`
+    pub storms: ostiary_domain::finding::StormLimits,
     /// `[worker]`
     pub worker: Options,
     /// `[carves]`
-    /// `[storms]`
-    pub storms: ostiary_domain::finding::StormLimits,
     #[serde(default)]
     pub carves: CarveOptions,
     /// `[blobs]`
@@ -48,7 +51,7 @@ pub struct Public {
 /// Of `[keys]` only what the worker may have.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Keys {
-    /// Opens the settings of destinations.
+    /// Opens the settings of destinations and sinks.
     pub destinations: seal::Key,
 }
 
@@ -91,13 +94,13 @@ pub struct Options {
     pub settle_after_minutes: i64,
     /// Live queries are forgotten with their answers so many days after they were over.
     pub keep_live_queries_days: i64,
-    /// How often the sweep looks for what Redis forgot, in seconds.
-    pub sweep_seconds: u64,
-    /// How often partitions are made and dropped and old rows are deleted, in seconds.
     /// Findings are forgotten so many days after they were resolved, with their alerts and deliveries.
     pub keep_findings_days: i64,
     /// Deliveries of findings that are resolved, and all attempts, are forgotten after so many days.
     pub keep_deliveries_days: i64,
+    /// How often the sweep looks for what Redis forgot, in seconds.
+    pub sweep_seconds: u64,
+    /// How often partitions are made and dropped and old rows are deleted, in seconds.
     pub upkeep_seconds: u64,
 }
 

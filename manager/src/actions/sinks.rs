@@ -244,7 +244,7 @@ async fn note(
         before: None,
         after,
     };
-    record(app, tx, permit, change).await
+    Ok(record(app, tx, permit, change).await?)
 }
 
 /// Pauses a sink: it stays where it stands.

@@ -1,11 +1,13 @@
 //! Sinks: does the SIEM get everything, and how late?
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use ostiary_domain::ids::SinkId;
 use ostiary_domain::sink::LineType;
-use ostiary_outputs::destinations::Input;
+use ostiary_outputs::destinations::{Field, Input};
 use ostiary_outputs::sinks::{KINDS, Kind};
 use ostiary_store::Conn;
 use ostiary_store::sinks::cursors;
@@ -125,8 +127,12 @@ fn empty(kind: &Kind) -> SinkDraft {
 }
 
 /// The fields of the kind as typed; secrets come back empty, and `is_stored` says that there is one.
-fn fields_of(kind: &Kind, draft: &SinkDraft, stored: &Map<String, Value>) -> Vec<Value> {
-    kind.fields
+pub(super) fn fields_of(
+    fields: &[Field],
+    typed: &BTreeMap<String, String>,
+    stored: &Map<String, Value>,
+) -> Vec<Value> {
+    fields
         .iter()
         .map(|field| {
             let (input, choices) = match field.input {
@@ -139,7 +145,7 @@ fn fields_of(kind: &Kind, draft: &SinkDraft, stored: &Map<String, Value>) -> Vec
             let is_stored = input == "secret" && stored.contains_key(field.name);
             let value = match input {
                 "secret" => "",
-                _ => draft.fields.get(field.name).map_or("", String::as_str),
+                _ => typed.get(field.name).map_or("", String::as_str),
             };
             json!({"name": field.name, "label": field.label, "help": field.help, "input": input, "choices": choices,
                 "required": field.required && !is_stored, "is_stored": is_stored, "value": value})
@@ -165,7 +171,7 @@ fn context(
     json!({
         "sink": known.map(|(id, name)| json!({"id": id, "name": name})),
         "kind": {"name": kind.name, "title": kind.label, "meaning": kind.meaning},
-        "fields": fields_of(kind, draft, stored),
+        "fields": fields_of(kind.fields, &draft.fields, stored),
         "types": types,
         "form": {"name": draft.name, "enabled": draft.enabled, "queries": draft.queries, "target": draft.target},
         "errors": errors,
@@ -383,7 +389,7 @@ pub(crate) async fn send_test(
 }
 
 /// A time as people and date fields write it, in UTC: `2026-11-21T09:30`, `2026-11-21 09:30:00`, or with a zone.
-fn read_time(text: &str) -> Result<DateTime<Utc>> {
+pub(super) fn read_time(text: &str) -> Result<DateTime<Utc>> {
     let text = text.trim();
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Ok(at.to_utc());

@@ -16,7 +16,8 @@ pub(crate) mod resync;
 pub(crate) mod revisions;
 pub(crate) mod rollouts;
 pub(crate) mod rules;
+pub(crate) mod silences;
+pub(crate) mod sinks;
 pub(crate) mod unreadable;
 
-pub(crate) mod silences;
 pub(crate) use listing::{Asked, Paging, listed, not_found};

@@ -22,6 +22,7 @@ mod rules;
 mod sample;
 mod section_forms;
 mod sections;
+mod sinks;
 mod sql;
 mod takeover;
 mod unreadable;

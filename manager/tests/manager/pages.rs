@@ -49,11 +49,15 @@ const ALWAYS: &[&str] = &[
     "/rules/new",
     "/findings",
     "/findings?state=resolved&severity=high",
+    "/findings?state=all&q=port",
     "/silences",
     "/silences/new",
     "/destinations",
     "/destinations/new?kind=email",
     "/destinations/new?kind=webhook",
+    "/sinks",
+    "/sinks/new?kind=file",
+    "/sinks/new?kind=syslog",
 ];
 
 fn of_things() -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use ostiary_boot::clock::{SystemClock, new_id};
 use ostiary_boot::settings::{SettingsArgs, load};
 use ostiary_domain::clock::{Clock as _, TestClock};
@@ -35,7 +35,7 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
     let key = json!("22".repeat(32));
     Settings {
         log: defaults.log,
-        database: ostiary_store::Options::at(test.url(Some("ostiary_worker"))),
+        database: ostiary_store::testing::options(test.url(Some("ostiary_worker"))),
         redis: serde_json::from_value(redis).unwrap(),
         public: ostiary_worker::Public {
             manager_url: "https://ostiary.example/".into(),
@@ -44,9 +44,10 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
             destinations: serde_json::from_value(key).unwrap(),
         },
         outputs: defaults.outputs,
+        sinks: Default::default(),
         rollouts: defaults.rollouts,
-        worker: defaults.worker,
         storms: defaults.storms,
+        worker: defaults.worker,
         carves: Default::default(),
         blobs: Default::default(),
     }
@@ -61,7 +62,8 @@ impl Stage {
         let test = TestDb::new().await;
         let mut settings = settings(&test);
         change(&mut settings);
-        let clock = Arc::new(TestClock::at(SystemClock.now()));
+        // Whole microseconds: Postgres rounds others, and what it is told of now might lie in the future.
+        let clock = Arc::new(TestClock::at(SystemClock.now().trunc_subsecs(6)));
         let app = App::new(settings, clock.clone(), CancellationToken::new()).unwrap();
         Self { test, app, clock }
     }
@@ -92,7 +94,8 @@ impl Stage {
             .execute(&format!(
                 "INSERT INTO nodes (id, host_identifier, hostname, platform, instance_id, enrolled_at, first_enrolled_at)
                  VALUES ('{id}', '{name}', '{name}', 'linux', 'i-1', now(), '{enrolled}');
-                 INSERT INTO node_checkins (node_id, last_seen_at) VALUES ('{id}', now());"
+                 INSERT INTO node_checkins (node_id, last_seen_at) VALUES ('{id}', '{}');",
+                self.now().to_rfc3339()
             ))
             .await;
         id
@@ -174,11 +177,12 @@ impl Stage {
 
     /// Waits until [`Stage::count`] gives some.
     pub(crate) async fn until_there_is(&self, what: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.count(what).await == 0 {
-            assert!(Instant::now() < deadline, "never came up: {what}");
-            tokio::task::yield_now().await;
-        }
+        until(what, async || self.count(what).await > 0).await;
+    }
+
+    /// Waits until [`Stage::count`] gives none.
+    pub(crate) async fn until_there_is_no(&self, what: &str) {
+        until(&format!("no {what}"), async || self.count(what).await == 0).await;
     }
 
     /// Events as people read them, oldest first: `query action {columns}`, with what is marked.
@@ -238,6 +242,18 @@ impl Stage {
     pub(crate) async fn end(self) {
         self.app.db.close().await;
         self.test.drop().await;
+    }
+}
+
+/// How long anything may take that must happen in the end. Generous, for the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Asks again and again until it holds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
