@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use ostiary_simulator::{Drift, Fleet, Misbehaviour, Verdict};
 

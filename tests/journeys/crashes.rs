@@ -22,7 +22,7 @@ async fn nothing_is_lost_and_every_drift_is_told_when_programs_and_servers_die()
 #[tokio::test]
 async fn a_worker_that_is_killed_between_match_and_mail_loses_and_doubles_no_finding() {
     let plan = Plan {
-        rounds: 10,
+        rounds: 6,
         nodes: 8,
         misbehave: false,
         kills_only: true,

@@ -233,9 +233,7 @@ async fn settle_node(app: &App, id: NodeId) -> Result<()> {
         writes.judge.settled(source, &one.query_name, after);
         writes.present.push(one.stored);
     }
-    let outcome = writes
-        .store(&mut tx, &app.settings, now)
-        .await?;
+    let outcome = writes.store(&mut tx, &app.settings, now).await?;
     Db::commit(tx).await?;
     jobs::ring_for_deliveries(app, &outcome.deliveries).await;
     Ok(())

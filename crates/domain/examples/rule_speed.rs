@@ -4,7 +4,6 @@
 //! are), all on one query with a value each, and all on one query with nothing to look them up by, which is the worst that people write.
 
 #![expect(clippy::print_stdout, reason = "it is what this program is for")]
-#![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::hint::black_box;
 use std::time::Instant;

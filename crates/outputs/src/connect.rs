@@ -110,7 +110,6 @@ impl Connector {
 
     /// A client for HTTP that connects only to what may be called, follows no redirect (one could lead inward, and would carry the
     /// body to a stranger) and heeds no proxy of the environment.
-    #[must_use]
     pub fn http_builder(&self) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
             .user_agent(concat!("ostiary/", env!("CARGO_PKG_VERSION")))

@@ -54,7 +54,9 @@ pub(crate) fn render(source: &str, message: &Message) -> Result<String, Template
     }
     let source = translate(source)?;
     let environment = environment(&message.alert);
-    let template = environment.template_from_str(&source).map_err(explain)?;
+    let template = environment
+        .template_from_str(&source)
+        .map_err(|error| explain(&error))?;
     let alert = &message.alert;
     let context = Context {
         kind: message.kind.as_str(),
@@ -65,7 +67,7 @@ pub(crate) fn render(source: &str, message: &Message) -> Result<String, Template
     let context = Value::from(minijinja::value::Serde(&context));
     template
         .render_captured_to(context, &mut out)
-        .map_err(explain)?;
+        .map_err(|error| explain(&error))?;
     Ok(String::from_utf8_lossy(&out.0).trim().to_owned())
 }
 
@@ -231,7 +233,7 @@ fn unclosed() -> TemplateError {
     TemplateError("a {{, {% or {# is not closed".to_owned())
 }
 
-fn explain(error: minijinja::Error) -> TemplateError {
+fn explain(error: &minijinja::Error) -> TemplateError {
     let what = match error.kind() {
         ErrorKind::OutOfFuel => "this takes too long".to_owned(),
         ErrorKind::WriteFailure => format!("the text becomes longer than {MOST_TEXT} bytes"),

@@ -89,6 +89,6 @@ fn what_could_grow_or_take_long_is_refused() {
         ),
     ] {
         let error = refused(source);
-        assert!(error.contains(part), "{error} for {:.80}", source);
+        assert!(error.contains(part), "{error} for {source:.80}");
     }
 }

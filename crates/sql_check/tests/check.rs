@@ -428,10 +428,14 @@ fn a_check_is_quick_once_the_tables_are_made() {
 /// How long this thread has been at work, which a busy machine does not change.
 fn worked() -> std::time::Duration {
     // proc(5): utime and stime are the 12th and 13th words behind the name, in hundredths of a second.
-    let told = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-    let words = told.rsplit_once(") ").unwrap().1.split(' ');
+    let told = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
+    let words = told
+        .rsplit_once(") ")
+        .expect("a name in brackets")
+        .1
+        .split(' ');
     let ticks: u64 = (words.skip(11).take(2))
-        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
         .sum();
     std::time::Duration::from_millis(10 * ticks)
 }

@@ -67,12 +67,12 @@ pub mod rules_history;
 pub mod rules_revisions;
 pub mod sections;
 pub mod sessions;
+pub mod silences;
 pub mod sinks;
 pub mod status_logs;
 pub mod table_denials;
 pub mod tags;
 pub mod takeovers;
-pub mod silences;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod unreadable;

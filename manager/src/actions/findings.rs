@@ -118,6 +118,16 @@ async fn tell(
         at: stated.at,
     };
     findings::follow_up(conn, &change, new_id).await?;
+    // Decided with a finding of the fleet, and told before the storm was one.
+    if decision != Decision::Reopen {
+        for member in findings::list_told_members(conn, finding_id, stated.at).await? {
+            let with_it = FollowUp {
+                finding_id: member,
+                ..change
+            };
+            findings::follow_up(conn, &with_it, new_id).await?;
+        }
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod carves;
 mod changes;
 mod configs;
 mod denials;
+mod destinations;
 mod findings;
 mod identity;
 mod import_sql;

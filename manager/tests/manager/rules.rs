@@ -28,7 +28,7 @@ async fn stored(world: &World, node: NodeId, query: &str, rows: &[Value]) {
         version: "5.23.0".parse().ok(),
         unescape: true,
     };
-    let post = decode(LogType::Result, split_lines(&text).into_iter(), &receipt);
+    let post = decode(LogType::Result, split_lines(&text), &receipt);
     let mut conn = world.test_db.db.acquire().await.unwrap();
     let ids = query_names::insert(&mut conn, &[(query, node)], now)
         .await

@@ -211,9 +211,7 @@ async fn work_rows(
         }
     }
     let (writes, counts) = group.finish();
-    let outcome = writes
-        .store(conn, &app.settings, now)
-        .await?;
+    let outcome = writes.store(conn, &app.settings, now).await?;
     Ok((outcome, new_names, counts))
 }
 

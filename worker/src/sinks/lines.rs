@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::node::NodeFacts;
 use ostiary_domain::sink::{LineType, SinkFilter};
@@ -28,8 +27,6 @@ pub(super) struct Batch {
     pub(super) records: Vec<Record>,
     /// Where the cursor stands when they are taken.
     pub(super) end: Position,
-    /// When the oldest row of it came, wanted or not.
-    pub(super) oldest_at: Option<DateTime<Utc>>,
     /// There may be more.
     pub(super) is_full: bool,
 }
@@ -151,7 +148,6 @@ struct Gathering {
     records: Vec<Record>,
     bytes: usize,
     end: Position,
-    oldest_at: Option<DateTime<Utc>>,
     is_over: bool,
 }
 
@@ -163,7 +159,6 @@ impl Gathering {
             records: Vec::new(),
             bytes: 0,
             end: from,
-            oldest_at: None,
             is_over: false,
         }
     }
@@ -179,7 +174,6 @@ impl Gathering {
         Batch {
             records: self.records,
             end,
-            oldest_at: self.oldest_at,
             is_full,
         }
     }
@@ -199,17 +193,10 @@ impl Gathering {
         self.end = end;
     }
 
-    fn saw(&mut self, at: DateTime<Utc>) {
-        if !self.is_over {
-            self.oldest_at.get_or_insert(at);
-        }
-    }
-
     fn event(&mut self, row: &EventRecord, nodes: &Nodes, filter: &SinkFilter) {
         if self.is_over {
             return;
         }
-        self.saw(row.received_at);
         let facts = nodes.facts(row.node_id);
         if !filter.wants(LineType::Result, &row.query_name, facts) {
             self.end = done(row.id);
@@ -274,7 +261,6 @@ impl Gathering {
         if self.is_over || (is_wanted && !self.has_room(bytes)) {
             return;
         }
-        self.saw(row.received_at);
         self.end = done(row.id);
         if is_wanted {
             let record = Record {
@@ -303,7 +289,6 @@ impl Gathering {
         if self.is_over || (is_wanted && !self.has_room(bytes)) {
             return;
         }
-        self.saw(row.changed_at);
         self.end = done(row.id);
         if is_wanted {
             let record = Record {
@@ -331,7 +316,6 @@ impl Gathering {
         if self.is_over || (is_wanted && !self.has_room(bytes)) {
             return;
         }
-        self.saw(row.at);
         self.end = done(row.id);
         if is_wanted {
             let record = Record {

@@ -1,4 +1,4 @@
-//! Sinks: what was stored is forwarded, by each sink in its own time. [`run`] sees to it that every sink is run by one worker,
+//! Sinks: what was stored is forwarded, by each sink in its own time. [`run()`] sees to it that every sink is run by one worker,
 //! [`turn`] does one round of one sink, [`lines`] makes lines out of rows, [`deliver`] finds the line that spoils a batch.
 //!
 //! **Invariant:** a cursor moves only after its lines were taken, in a transaction that holds the sink. So nothing is left out; after a

@@ -1,7 +1,5 @@
 //! Roll-outs: on to the next stage, or halted.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::NodeId;
@@ -13,7 +11,7 @@ use ostiary_store::{Db, config_parts, configs, node_lists, rollout_nodes};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::support::Stage;
+use super::support::{PATIENCE, Stage};
 
 const NODES: usize = 30;
 
@@ -359,7 +357,7 @@ async fn a_look_without_news_waits_for_nobody() {
     let mut saving = stage.test.db.begin().await.unwrap();
     config_revisions::lock(&mut saving).await.unwrap();
     hear(&stage).await;
-    let look = tokio::time::timeout(Duration::from_secs(20), stage.app.keep_up());
+    let look = tokio::time::timeout(PATIENCE, stage.app.keep_up());
     look.await.expect("it takes no lock").unwrap();
     Db::roll_back(saving).await.unwrap();
     stage.test.drop().await;

@@ -10,6 +10,9 @@ use crate::support::{Stage, line, seconds, snapshot, when};
 const WAITING: &str =
     "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
 
+/// A node that a worker works.
+const HELD: &str = "pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND d.datname = current_database()";
+
 /// Makes Postgres refuse events with 13 rows, as no constraint of ours does: a defect nobody foresaw.
 const REFUSE_13: &str = "CREATE FUNCTION refuse_13() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN IF NEW.row_count = 13 THEN RAISE EXCEPTION 'thirteen'; END IF; RETURN NEW; END $$;
@@ -121,6 +124,7 @@ async fn a_post_on_which_processes_die_is_set_aside_and_no_other() {
             ))
             .await;
         dying.db.close().await;
+        stage.until_there_is_no(HELD).await;
     }
     stage.work().await;
     assert_eq!(
@@ -250,6 +254,8 @@ async fn a_worker_that_dies_in_the_middle_loses_nothing_and_doubles_nothing() {
     let _ = task.await;
     lock.rollback().await.unwrap();
     dying.db.close().await;
+    // Its session is torn down in its own time, and holds the node until then.
+    stage.until_there_is_no(HELD).await;
     assert_eq!(stage.count("events").await, 0);
     assert_eq!(stage.count("pending").await, 5);
     stage.work().await;
@@ -433,7 +439,7 @@ async fn upkeep_makes_and_drops_partitions_and_prunes() {
         .to_string();
     stage
         .test
-        .execute(&format!("DROP TABLE events_{ahead}"))
+        .execute(&format!("DROP TABLE IF EXISTS events_{ahead}"))
         .await;
     stage.app.keep_up().await.unwrap();
     assert_eq!(

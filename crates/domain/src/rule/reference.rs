@@ -82,9 +82,9 @@ fn reference(rule: &Value, world: &World) -> bool {
                 list(value),
             )
         }
-        "platform" => (known(&world.facts.platform), lower(list(value))),
-        "host_name" => (known(&world.facts.hostname), lower(list(value))),
-        "host_identifier" => (known(&world.facts.host_identifier), lower(list(value))),
+        "platform" => (known(&world.facts.platform), lower(&list(value))),
+        "host_name" => (known(&world.facts.hostname), lower(&list(value))),
+        "host_identifier" => (known(&world.facts.host_identifier), lower(&list(value))),
         "target" => {
             let wanted = value.as_str().unwrap();
             let chosen = match wanted.strip_prefix("not ") {
@@ -98,7 +98,7 @@ fn reference(rule: &Value, world: &World) -> bool {
             let any = if positive == "is_empty" {
                 tags.is_empty()
             } else {
-                let expected = lower(list(value));
+                let expected = lower(&list(value));
                 tags.iter().any(|tag| {
                     compares(positive, &tag.to_lowercase(), &expected, world.at) == Some(true)
                 })
@@ -113,7 +113,7 @@ fn reference(rule: &Value, world: &World) -> bool {
     }
 }
 
-fn lower(texts: Vec<String>) -> Vec<String> {
+fn lower(texts: &[String]) -> Vec<String> {
     texts.iter().map(|text| text.to_lowercase()).collect()
 }
 

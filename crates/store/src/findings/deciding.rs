@@ -121,6 +121,31 @@ async fn lock_members(conn: &mut Conn, id: FindingId) -> Result<Vec<Uuid>> {
     .await?)
 }
 
+/// Of what a finding of the fleet took in, the findings that were told alone and decided with it at this time: those who were told of
+/// them are to be told of that, too.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_told_members(
+    conn: &mut Conn,
+    id: FindingId,
+    at: DateTime<Utc>,
+) -> Result<Vec<FindingId>> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        SELECT id FROM findings m
+        WHERE fleet_finding_id = $1 AND (acknowledged_at = $2 OR resolved_at = $2)
+            AND EXISTS (SELECT FROM alerts a WHERE a.finding_id = m.id)
+        ORDER BY id
+        "#,
+        id.0,
+        at
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids.into_iter().map(FindingId).collect())
+}
+
 async fn put_down(
     conn: &mut Conn,
     ids: &[Uuid],

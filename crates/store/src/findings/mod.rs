@@ -12,7 +12,7 @@ mod retaining;
 pub mod storms;
 mod telling;
 
-pub use deciding::{Decision, Stated, comment, decide};
+pub use deciding::{Decision, Stated, comment, decide, list_told_members};
 pub use entries::{By, Entry, EntryKind, insert_entry};
 pub use opening::{LATEST_KEPT, Match, Matched, Upserted, upsert};
 pub use recovering::{Recovery, recover};

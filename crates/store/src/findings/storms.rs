@@ -143,13 +143,14 @@ async fn begin(conn: &mut Conn, opened: &JustOpened<'_>) -> Result<TakenIn> {
     let taken = sqlx::query_scalar!(
         r#"
         UPDATE findings SET fleet_finding_id = $3
-        WHERE rule_id = $1 AND opened_at > $2 AND NOT on_fleet AND node_id IS NOT NULL AND silence_id IS NULL
-            AND fleet_finding_id IS NULL AND id <> $3
+        WHERE rule_id = $1 AND (opened_at > $2 OR id = $4) AND NOT on_fleet AND node_id IS NOT NULL AND silence_id IS NULL
+            AND fleet_finding_id IS NULL
         RETURNING id
         "#,
         opened.rule_id.0,
         opened.at - opened.window,
-        fleet
+        fleet,
+        opened.finding_id.0
     )
     .fetch_all(&mut *conn)
     .await?;

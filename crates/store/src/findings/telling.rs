@@ -11,7 +11,7 @@ use crate::deliveries::{self, NewDelivery};
 use crate::{Conn, Result};
 
 /// A change that those who were told of a finding are told of.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct FollowUp<'a> {
     /// Of which finding.
     pub finding_id: FindingId,

@@ -314,6 +314,10 @@ fn judge(kind: &str, answer: &[u8]) -> Result<(), SendError> {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what map_err hands over"
+)]
 fn broken(error: std::io::Error) -> SendError {
     SendError::retry(format!("the connection broke: {error}"))
 }
