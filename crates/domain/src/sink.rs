@@ -98,7 +98,11 @@ mod tests {
         let prod = node(&["prod"]);
         let wants = |filter: &SinkFilter, line, query| filter.wants(line, query, Some(&prod));
         let all = filter(&LineType::ALL, &[], "");
-        let some = filter(&LineType::ALL, &["pack/*", "usb"], "prod and linux");
+        let some = filter(
+            &LineType::ALL,
+            &["pack/*", "usb"],
+            "prod and platform:linux",
+        );
         for (line, query) in [
             (LineType::Result, "pack/incident/listening_ports"),
             (LineType::Result, "usb"),
