@@ -248,7 +248,7 @@ async fn an_import_is_all_or_nothing_and_only_as_it_was_shown() {
         .await;
     assert_eq!(late.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(
-        late.body.contains("has moved on") && late.body.contains("changed"),
+        late.body.contains("have moved on") && late.body.contains("changed"),
         "{}",
         late.body
     );
