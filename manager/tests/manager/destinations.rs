@@ -114,7 +114,7 @@ async fn what_was_given_up_is_sent_again_one_by_one_all_or_since_a_time() {
     let states = || {
         world
             .test_db
-            .texts("SELECT state FROM deliveries ORDER BY created_at, id")
+            .texts("SELECT state FROM deliveries ORDER BY state")
     };
     let destination = format!("/destinations/{}", sample::DESTINATION);
     let delivery = world.test_db.texts("SELECT id::text FROM deliveries").await[0].clone();

@@ -25,6 +25,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+/// For what ends by itself; longer than any machine should need.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A folder that goes with its test.
 struct Folder(PathBuf);
 
@@ -63,13 +66,22 @@ fn server_tls(folder: &Folder, names: &[&str]) -> (Arc<rustls::ServerConfig>, St
     )
 }
 
-/// Sends on the loopback interface, with little patience.
+/// Sends on the loopback interface, with more patience than any test here takes.
 fn outbound() -> Outbound {
+    outbound_for(Duration::from_secs(30))
+}
+
+/// The same, for what never answers.
+fn impatient() -> Outbound {
+    outbound_for(Duration::from_secs(1))
+}
+
+fn outbound_for(patience: Duration) -> Outbound {
     let options = Options {
         allow_private_addresses: true,
         ..Options::default()
     };
-    Outbound::with_timeout(options, Duration::from_secs(2)).unwrap()
+    Outbound::with_timeout(options, patience).unwrap()
 }
 
 /// An alert; `changes` replace parts of its body.
@@ -98,8 +110,17 @@ fn message(changes: &Value) -> Message {
 
 /// Sends to a destination of these settings.
 async fn send(kind: &str, settings: &Value, message: &Message) -> Result<String, SendError> {
+    send_by(&outbound(), kind, settings, message).await
+}
+
+async fn send_by(
+    outbound: &Outbound,
+    kind: &str,
+    settings: &Value,
+    message: &Message,
+) -> Result<String, SendError> {
     let destination = Kind::find(kind).unwrap().read(settings).ok().unwrap();
-    destination.send(&outbound(), message).await
+    destination.send(outbound, message).await
 }
 
 /// The answer of an attempt that is worth another one, and the wait that was asked for.

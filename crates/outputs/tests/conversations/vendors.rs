@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::scripted::{Server, Step};
-use crate::{message, outbound, refused, rejected, retry};
+use crate::{message, outbound, refused, rejected, retry, send};
 
 /// Headers that a vendor reads.
 const HEADERS: [&str; 5] = [
@@ -93,15 +93,6 @@ fn hostile() -> Message {
     }))
 }
 
-async fn tell(
-    kind: &str,
-    settings: &Value,
-    message: &Message,
-) -> Result<String, ostiary_outputs::SendError> {
-    let destination = Kind::find(kind).unwrap().read(settings).ok().unwrap();
-    destination.send(&outbound(), message).await
-}
-
 fn pagerduty(address: SocketAddr) -> Value {
     json!({"routing_key": "0123456789abcdef0123456789abcdef", "url": format!("http://{address}/v2/enqueue")})
 }
@@ -120,7 +111,7 @@ async fn pagerduty_triggers_acknowledges_and_resolves_under_one_key() {
         AlertKind::Acknowledged,
         AlertKind::Resolved,
     ] {
-        let told = tell("pagerduty", &settings, &of(kind)).await.unwrap();
+        let told = send("pagerduty", &settings, &of(kind)).await.unwrap();
         assert!(
             told.starts_with("202 Accepted: {\"status\":\"success\""),
             "{told}"
@@ -171,7 +162,7 @@ async fn slack_gets_blocks_in_which_nothing_is_markup() {
     let settings = json!({"url": format!("http://{}/services/T0/B0/s3cret", server.address)});
     for message in [of(AlertKind::Opened), hostile()] {
         assert_eq!(
-            tell("slack", &settings, &message).await,
+            send("slack", &settings, &message).await,
             Ok("200 OK: ok".to_owned())
         );
     }
@@ -193,7 +184,7 @@ async fn teams_gets_a_card_in_which_nothing_is_markdown() {
     .await;
     let settings = json!({"url": format!("http://{}/workflows/1/triggers/manual/paths/invoke?sig=s3cret", server.address)});
     for message in [of(AlertKind::Opened), hostile()] {
-        tell("teams", &settings, &message).await.unwrap();
+        send("teams", &settings, &message).await.unwrap();
     }
     let heard = server.heard();
     for request in &heard {
@@ -209,10 +200,10 @@ async fn teams_gets_a_card_in_which_nothing_is_markdown() {
 async fn sentry_gets_an_envelope_and_hears_of_no_end() {
     let server = Server::http("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Step::Close).await;
     let settings = json!({"dsn": format!("http://abcdef0123456789@{}/42", server.address)});
-    tell("sentry", &settings, &of(AlertKind::Opened))
+    send("sentry", &settings, &of(AlertKind::Opened))
         .await
         .unwrap();
-    let told = tell("sentry", &settings, &of(AlertKind::Resolved))
+    let told = send("sentry", &settings, &of(AlertKind::Resolved))
         .await
         .unwrap();
     assert!(told.contains("not sent"), "{told}");
@@ -267,7 +258,7 @@ async fn jira_gets_an_issue_and_then_a_comment_and_a_transition() {
                 "SEC-7: commented and moved on by \"done\"",
             ),
         ] {
-            assert_eq!(tell("jira", &settings, &message).await, Ok(told.to_owned()));
+            assert_eq!(send("jira", &settings, &message).await, Ok(told.to_owned()));
         }
         is_golden(file, &server.heard());
     }
@@ -284,16 +275,16 @@ async fn a_vendor_that_refuses_is_tried_again_as_its_answer_says() {
             _ => json!({"url": format!("http://{address}/s3cret")}),
         };
         let server = Server::http(answered("400 Bad Request"), Step::Close).await;
-        refused(tell(kind, &settings(server.address), &of(AlertKind::Opened)).await);
+        refused(send(kind, &settings(server.address), &of(AlertKind::Opened)).await);
         let server = Server::http(answered("403 Forbidden"), Step::Close).await;
-        rejected(tell(kind, &settings(server.address), &of(AlertKind::Opened)).await);
+        rejected(send(kind, &settings(server.address), &of(AlertKind::Opened)).await);
         let server = Server::http(
             "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n",
             Step::Close,
         )
         .await;
         let (answer, after) =
-            retry(tell(kind, &settings(server.address), &of(AlertKind::Opened)).await);
+            retry(send(kind, &settings(server.address), &of(AlertKind::Opened)).await);
         assert_eq!(
             after.map(|wait| wait.as_secs()),
             Some(30),
