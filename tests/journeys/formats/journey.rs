@@ -291,8 +291,8 @@ impl Played {
     async fn decide(&self, world: &World, wire: &Wire, decided: Decided) {
         let values = match decided {
             Decided::Disabled => "disabled_at = now()",
-            Decided::Waiting => "approval = 'waiting'",
-            Decided::Refused => "approval = 'refused'",
+            Decided::Waiting => "disabled_at = now(), approval = 'waiting'",
+            Decided::Refused => "disabled_at = now(), approval = 'refused'",
         };
         let node = self.node.expect("who is decided about is enrolled");
         world
