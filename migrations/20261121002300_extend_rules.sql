@@ -72,6 +72,8 @@ CREATE TABLE rule_times (
 CREATE INDEX rule_times_latest_at_idx ON rule_times (latest_at);
 
 GRANT SELECT, INSERT ON rule_revisions TO ostiary_manager;
-GRANT SELECT, DELETE ON rule_values, rule_times TO ostiary_manager;
+-- a merge of two nodes makes one of what both have
+GRANT SELECT, INSERT, UPDATE, DELETE ON rule_value_nodes, rule_times TO ostiary_manager;
+GRANT SELECT, UPDATE, DELETE ON rule_values TO ostiary_manager;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rule_values, rule_value_nodes, rule_times TO ostiary_worker;
 GRANT UPDATE (to_study) ON rules TO ostiary_worker;

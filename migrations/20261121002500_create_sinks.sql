@@ -125,6 +125,8 @@ GRANT UPDATE (lease_id, leased_until, due_at, attempts, last_error, failed_at, s
     test_asked_at, tested_at, test_taken, test_answer) ON sinks TO ostiary_worker;
 GRANT UPDATE (after_id, after_row) ON sink_cursors TO ostiary_worker;
 GRANT SELECT ON finding_changes TO ostiary_manager;
+-- a merge of two nodes
+GRANT UPDATE (node_id) ON finding_changes TO ostiary_manager;
 -- How far ids are given out.
 GRANT SELECT ON SEQUENCE events_id_seq, status_logs_id_seq, finding_changes_id_seq, audit_entries_id_seq
     TO ostiary_worker, ostiary_manager;

@@ -61,6 +61,7 @@ pub mod reporting_nodes;
 pub mod rollout_nodes;
 pub mod rollouts;
 pub mod rule_edits;
+mod rule_merges;
 pub mod rule_values;
 pub mod rules;
 pub mod rules_history;

@@ -1,7 +1,8 @@
 //! Merging one node into another. Nothing of either is lost:
 //!
 //! * In one transaction go keys (those of both go on to work), identifiers, tags, findings, tasks of live queries, carves, present rows,
-//!   fingerprints of posts, what waits for a worker, and whatever else refers to the node by a foreign key.
+//!   fingerprints of posts, what waits for a worker, what rules have counted (`rule_merges`), and whatever else refers to the node by a
+//!   foreign key.
 //! * Events, status logs and unreadable data follow in slices ([`move_history`]).
 //! * A post that a process takes for the old node a moment later is worked for the one that is left ([`follow`]).
 //!
@@ -13,6 +14,7 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use crate::findings::{self, By, Decision, Stated};
+use crate::rule_merges::{self, Pair};
 use crate::{Conn, Result, node_conflicts, pending};
 
 /// How much of the history moves in one step.
@@ -70,6 +72,16 @@ pub async fn merge(conn: &mut Conn, merge: &Merge) -> Result<Option<Moved>> {
     let gone_is_living = (gone_node.last_seen_at, gone_node.enrolled_at)
         > (kept_node.last_seen_at, kept_node.enrolled_at);
     resolve_doubles(conn, merge).await?;
+    let pair = Pair {
+        gone: merge.gone,
+        kept: merge.kept,
+        loser: if gone_is_living {
+            merge.kept
+        } else {
+            merge.gone
+        },
+    };
+    rule_merges::merge(conn, pair).await?;
     let moved = sqlx::query!(
         r#"
         SELECT table_name AS "table_name!", sum(rows_moved)::bigint AS "rows!"
@@ -99,6 +111,14 @@ pub async fn merge(conn: &mut Conn, merge: &Merge) -> Result<Option<Moved>> {
         UPDATE findings f SET node_name = coalesce(nullif(display_name, ''), nullif(hostname, ''), host_identifier)
         FROM nodes n WHERE n.id = $1 AND f.node_id = n.id AND f.state <> 'resolved'
         "#,
+        kept
+    )
+    .execute(&mut *conn)
+    .await?;
+    // What sinks have yet to tell of its findings is of a node that they find.
+    sqlx::query!(
+        "UPDATE finding_changes SET node_id = $2 WHERE node_id = $1",
+        gone,
         kept
     )
     .execute(&mut *conn)

@@ -26,7 +26,7 @@ pub struct Sighting<'a> {
     pub seen_at: DateTime<Utc>,
 }
 
-fn short(hash: &[u8; 32]) -> &[u8] {
+pub(crate) fn short(hash: &[u8; 32]) -> &[u8] {
     &hash[..VALUE_BYTES]
 }
 

@@ -10,6 +10,7 @@ mod live_queries;
 mod pending;
 mod restored;
 mod revisions;
+mod rule_values;
 mod sinks;
 mod tags_given;
 mod unreadable;
