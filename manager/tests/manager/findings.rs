@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use ostiary_domain::clock::Clock as _;
 use serde_json::json;
 
-use super::sample::{self, FINDING, NODE, RULE, SILENCE};
+use super::sample::{self, DESTINATION, FINDING, NODE, RULE, SILENCE};
 use super::world::World;
 
 /// A further finding of the sample's rule on its node.
@@ -258,7 +258,12 @@ async fn what_a_finding_of_the_fleet_took_in_is_listed_with_it_and_decided_with_
     world
         .test_db
         .execute(&format!(
-            "INSERT INTO alerts (id, finding_id, kind, body, created_at) VALUES (gen_random_uuid(), '{member}', 'opened', '{{}}', now())"
+            "WITH told AS (
+                INSERT INTO alerts (id, finding_id, kind, body, created_at)
+                VALUES (gen_random_uuid(), '{member}', 'opened', '{{}}', now()) RETURNING id)
+             INSERT INTO deliveries (id, alert_id, finding_id, destination_id, destination_name, destination_kind, state, due_at,
+                created_at)
+             SELECT gen_random_uuid(), id, '{member}', '{DESTINATION}', 'mail', 'email', 'delivered', now(), now() FROM told"
         ))
         .await;
     browser
