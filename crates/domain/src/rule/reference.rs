@@ -2,6 +2,7 @@
 //! cost, and shares no code with the engine (the two libraries for patterns and times aside).
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
@@ -441,4 +442,34 @@ fn what_is_generated_matches_often_enough_to_prove_something() {
         (all / 10..all * 9 / 10).contains(&matched),
         "{matched} of {all}"
     );
+}
+
+/// The field and the operator of each test of a rule.
+fn asked(rule: &Value, fields: &mut BTreeSet<String>, operators: &mut BTreeSet<String>) {
+    if let Some(parts) = rule["rules"].as_array() {
+        for part in parts {
+            asked(part, fields, operators);
+        }
+        return;
+    }
+    let operator = rule["operator"].as_str().unwrap();
+    fields.insert(rule["field"].as_str().unwrap().to_owned());
+    operators.insert(operator.trim_start_matches(COLUMN_PREFIX).to_owned());
+}
+
+/// A new operator or field has to be told to the reference.
+#[test]
+fn every_operator_and_every_field_is_generated() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut fields, mut operators) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..2_000 {
+        let rule = group().new_tree(&mut runner).unwrap().current();
+        asked(&rule, &mut fields, &mut operators);
+    }
+    let all = |names: &[&str]| -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
+    assert_eq!(operators, all(&OPERATORS.each_ref().map(|one| one.name)));
+    assert_eq!(fields, all(&FIELDS.each_ref().map(|one| one.name)));
 }
