@@ -3,8 +3,8 @@
 use crate::osquery::Columns;
 
 /// Among the rows that went by a change (or came by it), the one in whose place this row came (or went): it agrees in the columns that
-/// make the entity, if the rule names some, else in at least half of all columns; of several the one that agrees most, and of those the
-/// first. `None` when there is none, or one that is no different.
+/// make the entity, if the rule names some, else in at least half of all columns; of several the one that agrees most, then the one
+/// that fills the same columns, then the first. `None` when there is none, or one that is no different.
 #[must_use]
 pub fn counterpart<'r, 'c>(
     row: &Columns<'_>,
@@ -14,11 +14,19 @@ pub fn counterpart<'r, 'c>(
 where
     'c: 'r,
 {
-    let mut best: Option<(usize, &Columns<'_>)> = None;
+    let mut best: Option<((usize, usize), &Columns<'_>)> = None;
     for other in others {
         let equal = row
             .iter()
             .filter(|(name, value)| other.get(name) == Some(*value))
+            .count();
+        let filled_alike = row
+            .iter()
+            .filter(|(name, value)| {
+                other
+                    .get(name)
+                    .is_some_and(|was| was.is_empty() == value.is_empty())
+            })
             .count();
         let columns = row.iter().count();
         let named: Vec<&String> = entity_columns
@@ -31,8 +39,8 @@ where
             named.iter().all(|name| row.get(name) == other.get(name))
         };
         let is_same = equal == columns && other.iter().count() == columns;
-        if stands_for && !is_same && best.is_none_or(|(most, _)| equal > most) {
-            best = Some((equal, other));
+        if stands_for && !is_same && best.is_none_or(|(most, _)| (equal, filled_alike) > most) {
+            best = Some(((equal, filled_alike), other));
         }
     }
     best.map(|(_, other)| other)
@@ -62,6 +70,16 @@ mod tests {
             counterpart(&came, &["unknown".to_owned()], &gone),
             Some(&gone[2])
         );
+    }
+
+    #[test]
+    fn of_rows_that_agree_as_much_the_one_that_is_filled_alike_stood_there() {
+        let came = row(&[("chain", "INPUT"), ("policy", "ACCEPT"), ("target", "")]);
+        let entry = row(&[("chain", "INPUT"), ("policy", ""), ("target", "")]);
+        let accepts = row(&[("chain", "INPUT"), ("policy", ""), ("target", "ACCEPT")]);
+        let policy = row(&[("chain", "INPUT"), ("policy", "DROP"), ("target", "")]);
+        let gone = [accepts, entry, policy];
+        assert_eq!(counterpart(&came, &[], &gone), Some(&gone[2]));
     }
 
     #[test]
