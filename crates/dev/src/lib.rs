@@ -5,11 +5,13 @@
 //! Postgres or a Redis that it did not start.
 
 pub mod certificates;
+pub mod kafka;
 pub mod mail;
 pub mod nats;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod rsyslog;
 pub mod s3;
 pub mod server;
 pub mod services;

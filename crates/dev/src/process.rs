@@ -148,6 +148,46 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// Starts a server and asks again and again whether it is ready.
+    ///
+    /// # Errors
+    /// It ends instead, or takes longer than three minutes; the message holds its last words.
+    pub async fn start_server(
+        &self,
+        mut is_ready: impl AsyncFnMut() -> bool,
+    ) -> anyhow::Result<Process> {
+        let mut process = self.start()?;
+        let ready = wait_until(&self.name, Duration::from_secs(180), async || {
+            matches!(process.ended(), Ok(Some(_))) || is_ready().await
+        })
+        .await;
+        if ready.is_err() || process.ended()?.is_some() {
+            bail!(
+                "{} does not start; the end of {}:\n{}",
+                self.name,
+                self.log.display(),
+                process.last_words()
+            );
+        }
+        Ok(process)
+    }
+}
+
+/// A program of the system's: in PATH, else where Debian puts servers, which is in nobody's PATH but root's.
+///
+/// # Errors
+/// It is not installed.
+pub fn find_program(name: &str) -> anyhow::Result<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .map(|program| program.to_string_lossy().into_owned())
+        .with_context(|| format!("{name} is not installed: script/bootstrap --tests installs it"))
+}
+
 impl Process {
     /// Has it ended?
     ///

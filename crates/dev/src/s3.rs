@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rustix::process::Signal;
 
-use crate::process::{Process, Recipe, wait_until};
+use crate::process::{Process, Recipe};
 
 /// A running server.
 #[derive(Debug)]
@@ -28,19 +28,10 @@ impl S3 {
         let port_text = port.to_string();
         let command = [program.as_str(), "-H", "127.0.0.1", "-p", &port_text];
         let command = command.map(String::from).into();
-        let mut process = Recipe::new("s3", command, &log).start()?;
         let endpoint = format!("http://127.0.0.1:{port}");
-        let ready = wait_until("moto answers", Duration::from_secs(180), async || {
-            matches!(process.ended(), Ok(Some(_))) || reqwest::get(&endpoint).await.is_ok()
-        })
-        .await;
-        if ready.is_err() || process.ended()?.is_some() {
-            bail!(
-                "moto does not start; the end of {}:\n{}",
-                log.display(),
-                process.last_words()
-            );
-        }
+        let process = Recipe::new("moto", command, &log)
+            .start_server(async || reqwest::get(&endpoint).await.is_ok())
+            .await?;
         Ok(Self { process, endpoint })
     }
 
@@ -53,6 +44,29 @@ impl S3 {
         let client = reqwest::Client::builder().build()?;
         client.put(url).send().await?.error_for_status()?;
         Ok(())
+    }
+
+    /// The objects of a bucket, at most a thousand, by their names.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn objects(&self, bucket: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        // moto wants a signature, and compares it with nothing.
+        let signature = "AWS4-HMAC-SHA256 Credential=id/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=any";
+        let client = reqwest::Client::builder().build()?;
+        let get = async |path: &str| {
+            let url = format!("{}/{bucket}{path}", self.endpoint);
+            let request = client.get(url).header("Authorization", signature);
+            request.send().await?.error_for_status()?.bytes().await
+        };
+        let list = String::from_utf8(get("?list-type=2").await?.to_vec())?;
+        let mut objects = Vec::new();
+        let names = list.split("<Key>").skip(1);
+        for name in names.filter_map(|rest| rest.split("</Key>").next()) {
+            let bytes = get(&format!("/{name}")).await?;
+            objects.push((name.to_owned(), bytes.to_vec()));
+        }
+        Ok(objects)
     }
 
     /// Ends the server.

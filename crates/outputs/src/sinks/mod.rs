@@ -6,8 +6,11 @@
 
 mod format;
 mod gzip;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kinds;
 mod record;
+mod stream;
 mod web;
 
 pub use format::Format;

@@ -7,6 +7,7 @@
 )]
 
 mod email;
+mod kafka;
 mod scripted;
 mod sinks;
 mod syslog;

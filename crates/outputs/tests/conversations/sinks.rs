@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
-use object_store::ObjectStoreExt as _;
 use ostiary_domain::sink::LineType;
 use ostiary_outputs::sinks::{Body, Kind, NodeOfRecord, Record, Sink, Way};
 use ostiary_outputs::{Options, Outbound, SendError};
@@ -14,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{Folder, server_tls};
 
-fn record(number: u32) -> Record {
+pub(crate) fn record(number: u32) -> Record {
     let at = "2026-11-21T09:30:05.250Z".parse().unwrap();
     Record {
         id: format!("r-{number}-0"),
@@ -42,7 +41,7 @@ fn record(number: u32) -> Record {
     }
 }
 
-fn way(allow_private_addresses: bool) -> Way {
+pub(crate) fn way(allow_private_addresses: bool) -> Way {
     let options = Options {
         allow_private_addresses,
         ..Options::default()
@@ -55,7 +54,7 @@ fn way(allow_private_addresses: bool) -> Way {
     }
 }
 
-fn sink(kind: &str, settings: &Value) -> Box<dyn Sink> {
+pub(crate) fn sink(kind: &str, settings: &Value) -> Box<dyn Sink> {
     match Kind::find(kind).unwrap().read(settings) {
         Ok(sink) => sink,
         Err(error) => panic!("{kind}: {error}"),
@@ -323,6 +322,10 @@ async fn no_kind_reaches_a_private_address_that_is_not_allowed() {
             json!({"server": "10.0.0.1", "port": 9, "encryption": "none", "subject": "x"}),
         ),
         (
+            "kafka",
+            json!({"brokers": "localhost:9", "topic": "x", "encryption": "none", "compression": "none"}),
+        ),
+        (
             "s3",
             json!({"endpoint": "http://169.254.169.254", "region": "x", "bucket": "x", "access_key_id": "x",
                 "secret_access_key": "x", "addressing": "path", "seconds": 60}),
@@ -449,19 +452,12 @@ async fn objects_lie_in_the_bucket_by_day_and_sink() {
     lake.forward(&way(true), &[record(1), record(2)])
         .await
         .unwrap();
-    let key = "osquery/2026/11/21/siem/093005-r-1-0-2.ndjson.gz";
-    let bucket = object_store::aws::AmazonS3Builder::new()
-        .with_endpoint(&server.endpoint)
-        .with_allow_http(true)
-        .with_region("us-east-1")
-        .with_bucket_name("lake")
-        .with_access_key_id("id")
-        .with_secret_access_key("secret")
-        .build()
-        .unwrap();
-    let object = bucket.get(&key.into()).await.unwrap();
+    let objects = server.objects("lake").await.unwrap();
+    let [(name, bytes)] = &objects[..] else {
+        panic!("{} objects", objects.len());
+    };
+    assert_eq!(name, "osquery/2026/11/21/siem/093005-r-1-0-2.ndjson.gz");
     let mut text = String::new();
-    let bytes = object.bytes().await.unwrap();
     flate2::read::GzDecoder::new(&bytes[..])
         .read_to_string(&mut text)
         .unwrap();
@@ -483,32 +479,8 @@ async fn objects_lie_in_the_bucket_by_day_and_sink() {
     server.stop().await;
 }
 
-/// Asks JetStream's API as any client would, on a connection of its own.
-async fn ask_jetstream(port: u16, subject: &str, question: &Value) -> Value {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let question = question.to_string();
-    let text = format!(
-        "CONNECT {{\"verbose\":false,\"auth_token\":\"s3cret\"}}\r\nSUB answers 1\r\nPUB $JS.API.{subject} answers {}\r\n{question}\r\n",
-        question.len()
-    );
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&heard).into_owned();
-        if let Some((_, rest)) = text.split_once("MSG answers 1 ")
-            && let Some((length, rest)) = rest.split_once("\r\n")
-            && rest.len() >= length.parse::<usize>().unwrap()
-        {
-            return serde_json::from_str(&rest[..length.parse().unwrap()]).unwrap();
-        }
-        assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "{text}");
-    }
-}
-
 #[tokio::test]
 async fn a_jetstream_stream_acknowledges_every_message_and_drops_what_comes_again() {
-    use base64::Engine as _;
-
     let folder = Folder::new();
     let server = ostiary_dev::nats::Nats::start(&folder.0, "s3cret")
         .await
@@ -519,14 +491,7 @@ async fn a_jetstream_stream_acknowledges_every_message_and_drops_what_comes_agai
         .await
         .unwrap_err();
     assert!(matches!(error, SendError::Rejected { .. }), "{error:?}");
-    let made = ask_jetstream(
-        server.port,
-        "STREAM.CREATE.LOGS",
-        &json!({"name": "LOGS", "subjects": ["ostiary.*"], "storage": "file", "retention": "limits", "max_consumers": -1,
-            "max_msgs": -1, "max_bytes": -1, "max_age": 0, "num_replicas": 1, "discard": "old", "duplicate_window": 120_000_000_000_u64}),
-    )
-    .await;
-    assert!(made["error"].is_null(), "{made}");
+    server.make_stream("LOGS", "ostiary.*").await.unwrap();
     let error = sink("nats", &settings("s3cret", "elsewhere"))
         .forward(&way(true), &[record(1)])
         .await
@@ -539,20 +504,8 @@ async fn a_jetstream_stream_acknowledges_every_message_and_drops_what_comes_agai
     stream.forward(&way(true), &[record(1000)]).await.unwrap();
     let mut again = sink("nats", &settings("s3cret", "ostiary"));
     again.forward(&way(true), &records[900..]).await.unwrap();
-    let info = ask_jetstream(server.port, "STREAM.INFO.LOGS", &json!({})).await;
-    assert_eq!(info["state"]["messages"], 1001, "{info}");
-    for sequence in [1_u32, 500, 1001] {
-        let got = ask_jetstream(
-            server.port,
-            "STREAM.MSG.GET.LOGS",
-            &json!({"seq": sequence}),
-        )
-        .await;
-        assert_eq!(got["message"]["subject"], "ostiary.result");
-        let data =
-            base64::prelude::BASE64_STANDARD.decode(got["message"]["data"].as_str().unwrap());
-        let line = record(sequence - 1).to_json_line();
-        assert_eq!(String::from_utf8(data.unwrap()).unwrap(), line);
-    }
+    let messages = server.messages("LOGS").await.unwrap();
+    let expected = (0..1001).map(|n| ("ostiary.result".to_owned(), record(n).to_json_line()));
+    assert_eq!(messages, expected.collect::<Vec<_>>());
     server.stop().await;
 }

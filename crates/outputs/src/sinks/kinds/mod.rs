@@ -4,8 +4,11 @@ mod datadog;
 mod elasticsearch;
 mod file;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod loki;
 mod nats;
+#[cfg(feature = "s3")]
 mod s3;
 mod splunk;
 mod stdout;
@@ -26,7 +29,10 @@ pub const KINDS: &[Kind] = &[
     loki::KIND,
     sumo_logic::KIND,
     datadog::KIND,
+    #[cfg(feature = "s3")]
     s3::KIND,
+    #[cfg(feature = "kafka")]
+    kafka::KIND,
     nats::KIND,
 ];
 
@@ -37,7 +43,7 @@ fn not_empty(field: &'static str, text: &str) -> Result<(), SettingsError> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "kafka", feature = "s3"))]
 mod tests {
     use super::*;
 

@@ -9,13 +9,12 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
-};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::{
     Check, Input, Kind, Record, SettingsError, Sink, Taken, Way, begun, field, not_empty, wrong,
 };
+use crate::sinks::stream::{Stream, broken};
 use crate::{SendError, Trust};
 
 pub(super) const KIND: Kind = Kind::of::<Nats>(
@@ -89,9 +88,6 @@ struct Nats {
     #[serde(skip)]
     open: Option<Conversation>,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
 struct Conversation {
     stream: BufReader<Box<dyn Stream>>,
@@ -312,14 +308,6 @@ fn judge(kind: &str, answer: &[u8]) -> Result<(), SendError> {
             Err(SendError::retry(format!("the stream says: {text}")))
         }
     }
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is what map_err hands over"
-)]
-fn broken(error: std::io::Error) -> SendError {
-    SendError::retry(format!("the connection broke: {error}"))
 }
 
 fn odd() -> SendError {
