@@ -24,6 +24,8 @@ const PAGES = {
   "silence-form": "/silences/new",
   "live-queries": "/live-queries",
   "live-query-new": "/live-queries/new",
+  "node-carves": { list: "/nodes", link: "/nodes/", then: "/carves" },
+  carve: { list: "/carves", link: "/carves/" },
   "live-query": { list: "/live-queries", link: "/live-queries/" },
   packs: "/packs",
   pack: { list: "/packs", link: "/packs/" },
@@ -40,16 +42,28 @@ const PAGES = {
   resync: "/resync",
   "resync-ask": "/resync?ask=1",
   "node-keys": "/enroll/node-keys",
+  sections: "/sections",
+  "section-new": "/sections/new",
+  "section-view": "/sections/new?key=views",
+  "section-atc": "/sections/new?key=auto_table_construction",
+  "denied-tables": "/table-denials",
+  "denied-tables-new": "/table-denials/new",
+  revisions: "/revisions",
+  revision: "/revisions/1",
   decorators: "/decorators",
   "decorator-new": "/decorators/new",
   rules: "/rules",
   rule: { list: "/rules", link: "/rules/" },
+  "rule-new": "/rules/new",
   "rule-edit": { list: "/rules", link: "/rules/", then: "/edit" },
   sinks: "/sinks",
+  sink: { list: "/sinks", link: "/sinks/" },
   "sink-new": "/sinks/new?kind=splunk",
   destinations: "/destinations",
   destination: { list: "/destinations", link: "/destinations/" },
   "destination-edit": { list: "/destinations", link: "/destinations/", then: "/edit" },
+  deliveries: "/deliveries",
+  delivery: { list: "/deliveries", link: "/deliveries/" },
   "destination-new": "/destinations/new?kind=webhook",
   tags: "/tags",
   enroll: "/enroll",
@@ -92,9 +106,35 @@ async function ask(page) {
   await page.waitForURL(/live-queries\/[0-9a-f-]{36}/);
 }
 
+/** What lists are empty without: a view, whose SQL is looked at while it is typed, a tag, denied tables, a sink. */
+async function fill(page, heard) {
+  const save = async (path, list, fields, lookBefore = async () => {}) => {
+    await page.goto(list);
+    if (await page.getByText(fields.name ?? fields.reason).count()) return;
+    await page.goto(path);
+    for (const [name, value] of Object.entries(fields)) await page.locator(`main [name=${name}]`).first().fill(value);
+    await lookBefore();
+    await page.locator("main form button.btn-primary").first().click();
+    await page.waitForURL((url) => !url.pathname.endsWith("/new"));
+  };
+  await save("/sections/new?key=views", "/sections", { name: "shells" }, async () => {
+    const [view, sql] = [page.locator("[name=e0_name]"), page.locator("[name=e0_sql]")];
+    await view.fill("shells");
+    await sql.fill("SELECT pid, nam FROM processes");
+    await page.locator("[data-sql-said].bad").first().waitFor();
+    await shoot(page, "section-view-wrong", heard);
+    await sql.fill("SELECT pid, name FROM processes WHERE name LIKE '%sh'");
+    await page.getByText("osquery understands this.").first().waitFor();
+  });
+  await save("/tags", "/tags", { name: "database", description: "Servers with a database" });
+  await save("/table-denials/new", "/table-denials", { tables: "curl\ncarves", target: "database", reason: "Curl calls out." });
+  await save("/sinks/new?kind=stdout", "/sinks", { name: "everything" });
+}
+
 const login = { manager_url: server.manager_url, user: server.admin_user, password: server.admin_password };
 const complaints = await signedIn(login, async (page, heard) => {
   await ask(page);
+  await fill(page, heard);
   for (const [name, where] of Object.entries(PAGES)) {
     if (wanted.length > 0 && !wanted.includes(name)) continue;
     const path = await pathOf(page, where);
