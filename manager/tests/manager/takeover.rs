@@ -413,7 +413,8 @@ async fn five_thousand_nodes_come_in_seconds() {
             "5,000 nodes, {round}: shown in {looked:?}, applied in {:?}",
             took - looked
         );
-        assert!(took.as_secs() < 30, "{took:?}");
+        // Optimised some seconds; quadratic would be many minutes, on a busy machine, too.
+        assert!(took.as_secs() < 180, "{took:?}");
     }
     let counts = "SELECT concat_ws(' ', (SELECT count(*) FROM nodes), (SELECT count(*) FROM node_keys), (SELECT count(*) FROM node_tags))";
     assert_eq!(world.test_db.texts(counts).await, ["5000 5000 10000"]);
