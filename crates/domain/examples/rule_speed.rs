@@ -18,8 +18,10 @@ use ostiary_domain::rule::{EventView, NodeView, RuleDefinition, RuleSet, Watch};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Rows that are judged for each figure.
-const ROWS: u32 = 20_000;
+/// Rows that are judged in a round.
+const ROWS: u32 = 4_000;
+/// Rounds, of which the quickest counts: the others had to share the machine.
+const ROUNDS: u32 = 7;
 /// Rows of one execution.
 const ROWS_OF_AN_EXECUTION: u32 = 20;
 
@@ -99,22 +101,28 @@ fn main() {
             let (set, broken) = RuleSet::compile(definitions);
             let compiled = began.elapsed();
             assert!(broken.is_empty(), "{broken:?}");
-            let began = Instant::now();
             let mut matches = 0;
-            for execution in 0..ROWS / ROWS_OF_AN_EXECUTION {
-                let candidates = set.candidates("pack/p/q0", NodeView::of(&facts));
-                for row in 0..ROWS_OF_AN_EXECUTION {
-                    let event = EventView {
-                        action: Action::Added,
-                        columns: &rows[((execution * ROWS_OF_AN_EXECUTION + row) % 100) as usize],
-                        occurred_at: at,
-                        received_at: at,
-                        is_baseline: false,
-                    };
-                    matches += black_box(candidates.matches(&event)).count();
+            let mut round = || {
+                let began = Instant::now();
+                matches = 0;
+                for execution in 0..ROWS / ROWS_OF_AN_EXECUTION {
+                    let candidates = set.candidates("pack/p/q0", NodeView::of(&facts));
+                    for row in 0..ROWS_OF_AN_EXECUTION {
+                        let row = (execution * ROWS_OF_AN_EXECUTION + row) % 100;
+                        let event = EventView {
+                            action: Action::Added,
+                            columns: &rows[row as usize],
+                            occurred_at: at,
+                            received_at: at,
+                            is_baseline: false,
+                        };
+                        matches += black_box(candidates.matches(&event)).count();
+                    }
                 }
-            }
-            let a_row = began.elapsed().as_secs_f64() * 1e6 / f64::from(ROWS);
+                began.elapsed()
+            };
+            let quickest = (0..ROUNDS).map(|_| round()).min().unwrap_or_default();
+            let a_row = quickest.as_secs_f64() * 1e6 / f64::from(ROWS);
             let compiled = compiled.as_secs_f64() * 1e3;
             println!("{kind:<22} {count:>6} {compiled:>14.1} {a_row:>12.3} {matches:>9}");
         }
