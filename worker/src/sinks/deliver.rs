@@ -8,7 +8,8 @@ use ostiary_store::sinks::runs::Sent;
 const MOST_IN_VAIN: usize = 24;
 
 /// Hands a batch over, in order. What is refused is divided until the lines are found that are to blame; these are left out, but only
-/// if others are taken: when everything is refused, it is rather the settings that are wrong, and nothing is left out.
+/// if others are taken, now or just before (`is_proven`): when everything is refused, it is rather the settings that are wrong, and
+/// nothing is left out.
 ///
 /// # Errors
 /// It was not taken, in part perhaps: all of it is to come again.
@@ -16,6 +17,7 @@ pub(super) async fn deliver(
     sink: &mut dyn Sink,
     way: &Way,
     records: &[Record],
+    is_proven: bool,
 ) -> Result<Sent, SendError> {
     let mut sent = Sent::default();
     let mut parts = vec![records];
@@ -49,7 +51,7 @@ pub(super) async fn deliver(
         }
     }
     match last {
-        Some(answer) if sent.lines == 0 => Err(SendError::Refused { answer }),
+        Some(answer) if sent.lines == 0 && !is_proven => Err(SendError::Refused { answer }),
         _ => Ok(sent),
     }
 }
@@ -121,7 +123,7 @@ mod tests {
     async fn a_line_that_is_refused_costs_only_itself_and_no_order() {
         let mut sink = Picky::default();
         let batch = records(&["1", "2", "bad", "3", "4", "bad", "5"]);
-        let sent = deliver(&mut sink, &way(), &batch).await.unwrap();
+        let sent = deliver(&mut sink, &way(), &batch, false).await.unwrap();
         assert_eq!(sink.taken, ["1", "2", "3", "4", "5"]);
         assert_eq!(
             (sent.lines, sent.refused, sent.refusal.as_str()),
@@ -134,10 +136,18 @@ mod tests {
         for length in [1, 2, 1000] {
             let mut sink = Picky::default();
             let batch = records(&vec!["bad"; length]);
-            let refused = deliver(&mut sink, &way(), &batch).await;
+            let refused = deliver(&mut sink, &way(), &batch, false).await;
             assert!(matches!(refused, Err(SendError::Refused { .. })));
             assert!(sink.asked <= MOST_IN_VAIN + 1, "{}", sink.asked);
         }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_stands_alone_is_left_out_where_others_were_taken_just_before() {
+        let mut sink = Picky::default();
+        let sent = deliver(&mut sink, &way(), &records(&["bad"]), true).await;
+        let sent = sent.unwrap();
+        assert_eq!((sent.lines, sent.refused), (0, 1));
     }
 
     #[tokio::test]
@@ -147,7 +157,7 @@ mod tests {
             ..Picky::default()
         };
         let batch = records(&["1", "bad", "2", "3"]);
-        let busy = deliver(&mut sink, &way(), &batch).await;
+        let busy = deliver(&mut sink, &way(), &batch, false).await;
         assert!(matches!(busy, Err(SendError::Retry { .. })), "{busy:?}");
     }
 }

@@ -75,7 +75,10 @@ async fn run_one(app: App, id: SinkId, lease: Uuid) {
         while !app.shutdown.is_cancelled() {
             match round(&app, id, lease, &mut held).await {
                 Ok(Some(wait)) => pause(&app, wait).await,
-                Ok(None) => break,
+                Ok(None) => {
+                    tell_gone(id);
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(sink.id = %id, %error, "a sink cannot go on; trying on");
                     pause(&app, IDLE).await;
@@ -117,11 +120,19 @@ async fn keep_holding(app: App, id: SinkId, lease: Uuid, lost: CancellationToken
         };
         match held.await {
             Ok(Some(_)) => {}
-            Ok(None) => return lost.cancel(),
+            Ok(None) => {
+                tell_gone(id);
+                return lost.cancel();
+            }
             // Postgres may be back before the lease is over; if not, nothing that is said later is heard.
             Err(error) => tracing::warn!(sink.id = %id, %error, "a sink cannot be held"),
         }
     }
+}
+
+/// It was switched off; or somebody else has it, who sends again what moved no cursor.
+fn tell_gone(id: SinkId) {
+    tracing::info!(sink.id = %id, "a sink is held no more");
 }
 
 async fn release(app: &App, id: SinkId, lease: Uuid) {

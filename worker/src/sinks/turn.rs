@@ -1,12 +1,13 @@
 //! One round of one sink: of each source a batch.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ostiary_domain::sink::{LineType, SinkFilter};
 use ostiary_domain::target::Target;
 use ostiary_outputs::SendError;
-use ostiary_outputs::sinks::{Kind, Record, SEAL_PURPOSE, Sink, Way};
+use ostiary_outputs::sinks::{Kind, Limits, Record, SEAL_PURPOSE, Sink, Way};
 use ostiary_store::sinks::runs::{self, Running, Sent};
 use ostiary_store::sinks::{Cursor, Horizons, cursors};
 use ostiary_store::{Db, Result};
@@ -30,6 +31,8 @@ pub(super) struct Held {
     /// As of which change of its settings it was opened.
     opened: Option<(DateTime<Utc>, Box<dyn Sink>)>,
     horizons: Horizons,
+    /// As of which change of its settings it gathers, and until when.
+    gathering: Option<(DateTime<Utc>, DateTime<Utc>)>,
     measured_at: Option<DateTime<Utc>>,
 }
 
@@ -68,6 +71,11 @@ pub(super) async fn turn(app: &App, running: &Running, held: &mut Held) -> Resul
         let left = (running.due_at - now).to_std().unwrap_or(IDLE);
         return Ok(Turn::wait(0, left.min(IDLE)));
     }
+    // Looked at again and again all the same: a test may be asked for, or the settings change.
+    let is_gathering = |(as_of, until)| as_of == running.updated_at && until > now;
+    if held.gathering.is_some_and(is_gathering) {
+        return Ok(Turn::wait(0, IDLE));
+    }
     let filter = match filter_of(running) {
         Ok(filter) => filter,
         Err(problem) => return fail(app, running, &SendError::Rejected { answer: problem }).await,
@@ -76,38 +84,65 @@ pub(super) async fn turn(app: &App, running: &Running, held: &mut Held) -> Resul
         Ok(sink) => sink.limits(),
         Err(error) => return fail(app, running, &error).await,
     };
+    match forward(app, running, held, &filter, limits).await? {
+        Ok(turn) if turn.wait.is_none() => Ok(turn),
+        Ok(turn) => {
+            let pause = TimeDelta::from_std(limits.pause).unwrap_or_default();
+            held.gathering = Some((running.updated_at, app.now() + pause));
+            Ok(turn)
+        }
+        Err(error) => {
+            // What was opened may be broken.
+            held.opened = None;
+            fail(app, running, &error).await
+        }
+    }
+}
+
+/// Forwards a batch of each source. The inner error is the sink's.
+///
+/// A source whose whole batch is refused has another try behind the others: if they took something, its own lines are to blame, and not
+/// the settings. So a single line that nobody takes holds up neither them nor its own source.
+async fn forward(
+    app: &App,
+    running: &Running,
+    held: &mut Held,
+    filter: &SinkFilter,
+    limits: Limits,
+) -> Result<std::result::Result<Turn, SendError>> {
     let mut conn = app.db.acquire().await?;
     let all = cursors::list(&mut conn, running.id).await?;
     drop(conn);
-    let (mut lines, mut is_more) = (0, false);
-    for cursor in all {
+    let mut sources: VecDeque<(Cursor, Option<SendError>)> =
+        all.into_iter().map(|cursor| (cursor, None)).collect();
+    let (mut lines, mut taken, mut is_more) = (0, 0, false);
+    while let Some((cursor, refusal)) = sources.pop_front() {
+        let is_proven = match refusal {
+            Some(refusal) if taken == 0 => return Ok(Err(refusal)),
+            refusal => refusal.is_some(),
+        };
         let mut conn = app.db.acquire().await?;
         let up_to = held.horizons.look(&mut conn, cursor.source).await?;
-        if up_to <= cursor.position.after_id {
+        let from = cursor.position;
+        if up_to <= from.after_id {
             continue;
         }
-        let batch = lines::read(
-            &mut conn,
-            cursor.source,
-            cursor.position,
-            up_to,
-            limits,
-            &filter,
-        )
-        .await?;
+        let batch = lines::read(&mut conn, cursor.source, from, up_to, limits, filter).await?;
         drop(conn);
         is_more |= batch.is_full;
-        match send(app, running, held, &cursor, &batch).await? {
-            Ok(dealt) => lines += dealt,
-            Err(error) => {
-                // What was opened may be broken.
-                held.opened = None;
-                return fail(app, running, &error).await;
+        match send(app, running, held, &cursor, &batch, is_proven).await? {
+            Ok(sent) => {
+                lines += sent.lines + sent.refused;
+                taken += sent.lines;
             }
+            Err(error @ SendError::Refused { .. }) if !is_proven => {
+                sources.push_back((cursor, Some(error)));
+            }
+            Err(error) => return Ok(Err(error)),
         }
     }
-    let wait = (!is_more).then(|| limits.pause.max(IDLE));
-    Ok(Turn { lines, wait })
+    let wait = (!is_more).then_some(IDLE);
+    Ok(Ok(Turn { lines, wait }))
 }
 
 fn filter_of(running: &Running) -> std::result::Result<SinkFilter, String> {
@@ -170,7 +205,8 @@ async fn send(
     held: &mut Held,
     cursor: &Cursor,
     batch: &Batch,
-) -> Result<std::result::Result<i64, SendError>> {
+    is_proven: bool,
+) -> Result<std::result::Result<Sent, SendError>> {
     let mut sent = Sent::default();
     if !batch.records.is_empty() {
         let way = way(app, running);
@@ -178,8 +214,8 @@ async fn send(
             Ok(sink) => sink,
             Err(error) => return Ok(Err(error)),
         };
-        let delivered =
-            tokio::time::timeout(LONGEST_BATCH, deliver(sink.as_mut(), &way, &batch.records));
+        let delivered = deliver(sink.as_mut(), &way, &batch.records, is_proven);
+        let delivered = tokio::time::timeout(LONGEST_BATCH, delivered);
         sent = match delivered.await {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => return Ok(Err(error)),
@@ -206,7 +242,7 @@ async fn send(
     if !noted {
         // Somebody else runs it by now, and sends this batch again.
         tracing::warn!(sink.id = %running.id, "a sink was taken up by somebody else");
-        return Ok(Ok(0));
+        return Ok(Ok(Sent::default()));
     }
     Db::commit(tx).await?;
     if !moved {
@@ -221,7 +257,7 @@ async fn send(
         .increment(counted(sent.lines));
     metrics::counter!("ostiary_sink_lines_total", "sink" => name, "outcome" => "refused")
         .increment(counted(sent.refused));
-    Ok(Ok(sent.lines + sent.refused))
+    Ok(Ok(sent))
 }
 
 /// Notes a failure, and when it is tried again: later and later, and not before the other side asks for.

@@ -319,7 +319,13 @@ async fn a_line_that_is_refused_for_good_is_left_out_and_told() {
     let node = yard.stage.node("web-1").await;
     let (address, taken) = picky_server().await;
     let settings = json!({"url": format!("http://{address}/in"), "compression": "none"});
-    let sink = yard.sink("http", &settings, &[Source::Events], "").await;
+    let sources = [Source::Events, Source::AuditEntries];
+    let sink = yard.sink("http", &settings, &sources, "").await;
+    // Alone in its source, which is asked first.
+    yard.stage
+        .test
+        .execute("INSERT INTO audit_entries (at, user_name, action) VALUES (now(), 'poison', 'packs.update')")
+        .await;
     // Posts of one node are stored one after the other, so they are read in one batch or in several.
     yard.results(node, "q", &["1", "2", "poison", "3"]).await;
     yard.results(node, "q", &["4"]).await;
@@ -331,9 +337,55 @@ async fn a_line_that_is_refused_for_good_is_left_out_and_told() {
     .await;
     let lines = taken.lock().unwrap().clone();
     assert_eq!(values(&lines), ["1", "2", "3", "4"]);
-    until("the refusal is noted", async || {
-        yard.line_of(sink).await.refused_lines == 1
+    until("the refusals are noted", async || {
+        // The entry's turn comes when others are taken.
+        yard.results(node, "q", &["more"]).await;
+        yard.stage.work().await;
+        yard.stage.clock.advance(seconds(600));
+        yard.line_of(sink).await.refused_lines == 2
     })
     .await;
     assert!(yard.line_of(sink).await.last_refusal.contains("400"));
+}
+
+/// `cargo test -p ostiary-worker --test worker how_fast_lines_are_forwarded -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "it measures, which says nothing on a busy machine"]
+async fn how_fast_lines_are_forwarded() {
+    const LINES: i64 = 200_000;
+    let yard = Yard::new().await;
+    let node = yard.stage.node("web-1").await;
+    let row = |n: usize| json!({"name": format!("package-{n}"), "version": "1.2.3", "source": "", "size": "4711", "arch": "amd64"});
+    let rows: Vec<Value> = (0..20).map(row).collect();
+    let snapshot = crate::support::snapshot("q", yard.stage.unix_now(), json!(rows));
+    yard.stage.results(node, &[snapshot]).await;
+    yard.stage.until_there_is("events").await;
+    yard.stage
+        .test
+        .execute(
+            "INSERT INTO events (node_id, query_name_id, batch_id, received_at, occurred_at, unix_time, row_count, rows)
+             SELECT node_id, query_name_id, batch_id, received_at, occurred_at, unix_time, row_count, rows
+             FROM events, generate_series(2, 10000)",
+        )
+        .await;
+    let (address, taken) = picky_server().await;
+    let url = format!("http://{address}/in");
+    for (kind, settings) in [
+        ("file", json!({"file": "all", "format": "json"})),
+        ("http", json!({"url": url, "compression": "none"})),
+    ] {
+        let sink = yard.sink(kind, &settings, &[Source::Events], "").await;
+        yard.stage
+            .test
+            .execute("UPDATE sink_cursors SET after_id = 0 WHERE after_id > 0")
+            .await;
+        let begun = std::time::Instant::now();
+        while yard.line_of(sink).await.sent_lines < LINES {
+            yard.stage.work().await;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        eprintln!("{kind}: {LINES} lines in {seconds:.1} s");
+        yard.stage.test.execute("DELETE FROM sinks").await;
+    }
+    assert_eq!(taken.lock().unwrap().len() as i64, LINES);
 }
