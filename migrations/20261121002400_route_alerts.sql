@@ -39,6 +39,8 @@ ALTER TABLE deliveries
     -- 'skipped': the destination was disabled
     ADD CONSTRAINT deliveries_state_check CHECK (state IN ('waiting', 'delivered', 'dead', 'skipped'));
 ALTER TABLE delivery_attempts
+    -- what was sent, its beginning, without secrets
+    ADD COLUMN body text NOT NULL DEFAULT '',
     DROP CONSTRAINT delivery_attempts_outcome_check,
     -- 'rejected': somebody over there may mend it
     ADD CONSTRAINT delivery_attempts_outcome_check CHECK (outcome IN ('delivered', 'retry', 'rejected', 'refused'));

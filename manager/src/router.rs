@@ -62,11 +62,23 @@ fn rest_router(app: &App) -> Router<App> {
         )
         .route("/silences/{id}/end", post(rest::silences::end))
         .route("/deliveries", get(rest::deliveries::list))
+        .route("/deliveries/{id}", get(rest::deliveries::show))
         .route(
             "/deliveries/{id}/send-again",
             post(rest::deliveries::send_again),
         )
-        .route("/destinations", get(rest::destinations::list))
+        .route(
+            "/destinations",
+            get(rest::destinations::list).post(rest::destinations::create),
+        )
+        .route(
+            "/destinations/{id}",
+            get(rest::destinations::show).put(rest::destinations::update),
+        )
+        .route(
+            "/destinations/{id}/delete",
+            post(rest::destinations::delete),
+        )
         .route(
             "/destinations/{id}/test",
             post(rest::destinations::send_test),
@@ -454,6 +466,7 @@ fn alert_routes() -> Router<App> {
             post(pages::destinations::replay),
         )
         .route("/deliveries", get(pages::deliveries::list))
+        .route("/deliveries/{id}", get(pages::deliveries::show))
         .route(
             "/deliveries/{id}/send-again",
             post(pages::deliveries::send_again),

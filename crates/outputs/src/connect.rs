@@ -299,13 +299,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_leads_inward_is_refused_for_good() {
-        let refused = Connector::new(Options::default())
-            .tcp("localhost", 25)
-            .await;
-        assert!(
-            matches!(refused, Err(SendError::Refused { .. })),
-            "{refused:?}"
-        );
+        let connector = Connector::new(Options::default());
+        for host in [
+            "localhost",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "0",
+            "[::1]",
+            "::ffff:10.0.0.1",
+            "fd00::1",
+            "255.255.255.255",
+        ] {
+            let refused = connector.tcp(host, 25).await;
+            assert!(
+                matches!(refused, Err(SendError::Refused { .. })),
+                "{host}: {refused:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::{Connector, SendError, shorten};
+use crate::{Connector, SendError, Transcript, shorten};
 
 /// An answer is read up to here; what is kept of it is shorter still.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -18,6 +18,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 pub struct HttpClient {
     client: reqwest::Client,
     connector: Connector,
+    /// Of the attempt that is under way.
+    transcript: Option<Transcript>,
 }
 
 /// What is asked.
@@ -54,7 +56,22 @@ impl HttpClient {
         Ok(Self {
             client,
             connector: connector.clone(),
+            transcript: None,
         })
+    }
+
+    pub(crate) fn with_transcript(&self, transcript: Transcript) -> Self {
+        Self {
+            transcript: Some(transcript),
+            ..self.clone()
+        }
+    }
+
+    /// Notes what is about to be said, if somebody records it.
+    pub(crate) fn note(&self, text: &str) {
+        if let Some(transcript) = &self.transcript {
+            transcript.note(text);
+        }
     }
 
     /// Posts a JSON body. Returns status and answer.
@@ -84,6 +101,9 @@ impl HttpClient {
     /// nobody will.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answer, SendError> {
         self.connector.check_url(request.url)?;
+        if !request.body.is_empty() {
+            self.note(&String::from_utf8_lossy(&request.body));
+        }
         let mut headers = HeaderMap::new();
         let typed = request
             .headers

@@ -9,10 +9,12 @@ mod connect;
 pub mod destinations;
 mod http;
 mod own_templates;
+mod sign_of_life;
 pub mod sinks;
 mod smtp;
 mod syslog;
 mod templates;
+mod transcript;
 
 pub use addresses::Options;
 pub use alert::{
@@ -22,6 +24,7 @@ pub use connect::{Connector, Lookup, Trust};
 pub use http::HttpClient;
 pub use own_templates::{TemplateError, Templates};
 pub use templates::{Told, check_templates};
+pub use transcript::{Transcript, hide};
 
 use std::time::Duration;
 
@@ -58,6 +61,22 @@ impl Outbound {
             connector,
             timeout,
         })
+    }
+
+    /// The same, and what is said by it to destinations.
+    #[must_use]
+    pub fn recording(&self) -> (Self, Transcript) {
+        let transcript = Transcript::default();
+        let recording = Self {
+            http: self.http.with_transcript(transcript.clone()),
+            ..self.clone()
+        };
+        (recording, transcript)
+    }
+
+    /// Notes what is about to be said, if somebody records it.
+    pub(crate) fn note(&self, text: &str) {
+        self.http.note(text);
     }
 
     /// The longest that [`Destination::send`](destinations::Destination::send) takes, with all that surrounds the conversation
@@ -114,6 +133,24 @@ impl SendError {
             Self::Retry { answer, .. } | Self::Rejected { answer } | Self::Refused { answer } => {
                 answer
             }
+        }
+    }
+
+    /// The same with dots in place of these secrets, which an answer may quote.
+    #[must_use]
+    pub fn hiding(self, secrets: &[String]) -> Self {
+        let hide = |answer: String| transcript::hide(secrets, &answer);
+        match self {
+            Self::Retry { answer, after } => Self::Retry {
+                answer: hide(answer),
+                after,
+            },
+            Self::Rejected { answer } => Self::Rejected {
+                answer: hide(answer),
+            },
+            Self::Refused { answer } => Self::Refused {
+                answer: hide(answer),
+            },
         }
     }
 

@@ -155,9 +155,14 @@ pub async fn take(
                     WHERE earlier.finding_id = d.finding_id AND earlier.destination_id = d.destination_id
                         AND earlier.state = 'waiting' AND (earlier.created_at, earlier.id) < (d.created_at, d.id))
             RETURNING c.destination_id)
-        SELECT EXISTS (SELECT FROM probe) OR NOT EXISTS (
-            SELECT FROM destination_circuits c JOIN deliveries d ON d.destination_id = c.destination_id
-            WHERE d.id = $1 AND c.paused_until IS NOT NULL) AS "may_try!"
+        SELECT (EXISTS (SELECT FROM probe) OR NOT EXISTS (
+                SELECT FROM destination_circuits c JOIN deliveries d ON d.destination_id = c.destination_id
+                WHERE d.id = $1 AND c.paused_until IS NOT NULL))
+            AND NOT EXISTS (
+                SELECT FROM deliveries d JOIN deliveries earlier
+                    ON earlier.finding_id = d.finding_id AND earlier.destination_id = d.destination_id
+                WHERE d.id = $1 AND earlier.state = 'waiting' AND (earlier.created_at, earlier.id) < (d.created_at, d.id))
+            AS "may_try!"
         "#,
         id.0,
         now,
@@ -168,8 +173,7 @@ pub async fn take(
     if !may_try {
         return Ok(None);
     }
-    let claimed = claim(conn, &[id.0], now, lease_until).await?;
-    Ok(claimed.into_iter().next())
+    claim(conn, id.0, now, lease_until).await
 }
 
 /// Claims what else waits for the destination of a claimed delivery and is due, up to `limit`, in order: it is told in one message
@@ -211,40 +215,13 @@ pub async fn take_along(
     let mut claimed = Vec::new();
     // One after the other: an earlier alert of a finding must be claimed for the next to be free.
     for id in ids {
-        claimed.extend(claim_together(conn, id, now, lease_until).await?);
-    }
-    Ok(claimed)
-}
-
-async fn claim(
-    conn: &mut Conn,
-    ids: &[Uuid],
-    now: DateTime<Utc>,
-    lease_until: DateTime<Utc>,
-) -> Result<Vec<Claimed>> {
-    let free = sqlx::query_scalar!(
-        r#"
-        SELECT d.id FROM deliveries d
-        WHERE d.id = ANY($1) AND d.state = 'waiting' AND d.due_at <= $2
-            AND NOT EXISTS (
-                SELECT FROM deliveries earlier
-                WHERE earlier.finding_id = d.finding_id AND earlier.destination_id = d.destination_id
-                    AND earlier.state = 'waiting' AND (earlier.created_at, earlier.id) < (d.created_at, d.id))
-        "#,
-        ids,
-        now
-    )
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut claimed = Vec::new();
-    for id in free {
-        claimed.extend(claim_together(conn, id, now, lease_until).await?);
+        claimed.extend(claim(conn, id, now, lease_until).await?);
     }
     Ok(claimed)
 }
 
 /// Claims one that is due, whatever waits before it.
-async fn claim_together(
+async fn claim(
     conn: &mut Conn,
     id: Uuid,
     now: DateTime<Utc>,
@@ -315,6 +292,8 @@ pub struct Attempt<'a> {
     pub verdict: Verdict,
     /// What the destination said, or what went wrong.
     pub answer: &'a str,
+    /// What was sent, without secrets; empty when nothing was.
+    pub body: &'a str,
 }
 
 /// What an attempt means for its delivery.
@@ -375,14 +354,15 @@ pub async fn record(
 ) -> Result<()> {
     sqlx::query!(
         r#"
-        INSERT INTO delivery_attempts (delivery_id, started_at, duration_ms, outcome, answer)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO delivery_attempts (delivery_id, started_at, duration_ms, outcome, answer, body)
+        VALUES ($1, $2, $3, $4, $5, $6)
         "#,
         claimed.id.0,
         attempt.started_at,
         attempt.duration_ms,
         attempt.verdict.outcome(),
-        attempt.answer
+        attempt.answer,
+        attempt.body
     )
     .execute(&mut *conn)
     .await?;

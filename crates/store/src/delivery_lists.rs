@@ -1,7 +1,7 @@
 //! Deliveries as people read them.
 
 use chrono::{DateTime, Utc};
-use ostiary_domain::ids::{DestinationId, FindingId};
+use ostiary_domain::ids::{DeliveryId, DestinationId, FindingId};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -48,6 +48,8 @@ pub struct DeliveryFilter<'a> {
     pub destination: Option<DestinationId>,
     /// About this finding.
     pub finding: Option<FindingId>,
+    /// This one alone.
+    pub id: Option<DeliveryId>,
 }
 
 /// A page of deliveries, newest first.
@@ -80,6 +82,7 @@ pub async fn list(
             AND ($2::uuid IS NULL OR a.finding_id = $2)
             AND ($3::timestamptz IS NULL OR (d.created_at, d.id) < ($3, $4))
             AND ($6 = '' OR d.state = $6)
+            AND ($7::uuid IS NULL OR d.id = $7)
         ORDER BY d.created_at DESC, d.id DESC
         LIMIT $5::bigint + 1
         "#,
@@ -88,7 +91,8 @@ pub async fn list(
         created_at,
         id,
         limit,
-        filter.state
+        filter.state,
+        filter.id.map(|id| id.0)
     )
     .fetch_all(conn)
     .await?;
@@ -114,20 +118,41 @@ pub struct AttemptRecord {
     pub outcome: String,
     /// What the destination said, or what went wrong.
     pub answer: String,
+    /// What was sent, without secrets (empty when nothing was), if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
-/// The attempts of deliveries, in order.
+/// One delivery.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn list_attempts(conn: &mut Conn, deliveries: &[Uuid]) -> Result<Vec<AttemptRecord>> {
+pub async fn find(conn: &mut Conn, id: DeliveryId) -> Result<Option<DeliveryRecord>> {
+    let filter = DeliveryFilter {
+        id: Some(id),
+        ..DeliveryFilter::default()
+    };
+    let found = list(conn, filter, &PageRequest::default()).await?;
+    Ok(found.items.into_iter().next())
+}
+
+/// The attempts of deliveries, in order. Bodies are up to 16 KiB each.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn list_attempts(
+    conn: &mut Conn,
+    deliveries: &[Uuid],
+    with_bodies: bool,
+) -> Result<Vec<AttemptRecord>> {
     Ok(sqlx::query_as!(
         AttemptRecord,
         r#"
-        SELECT delivery_id, started_at, duration_ms, outcome, answer
+        SELECT delivery_id, started_at, duration_ms, outcome, answer, CASE WHEN $2 THEN body END AS body
         FROM delivery_attempts WHERE delivery_id = ANY($1) ORDER BY id
         "#,
-        deliveries
+        deliveries,
+        with_bodies
     )
     .fetch_all(conn)
     .await?)

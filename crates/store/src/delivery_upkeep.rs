@@ -6,23 +6,29 @@ use uuid::Uuid;
 
 use crate::{Conn, Result};
 
-/// Has a delivery sent again that was given up or left out; says whether it was. What it tried before is forgiven.
+/// Has a delivery sent again that was given up or left out, and gives its destination; `None` if it is neither. What it tried before is
+/// forgiven.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn send_again(conn: &mut Conn, id: DeliveryId, now: DateTime<Utc>) -> Result<bool> {
-    let done = sqlx::query!(
+pub async fn send_again(
+    conn: &mut Conn,
+    id: DeliveryId,
+    now: DateTime<Utc>,
+) -> Result<Option<DestinationId>> {
+    let destination = sqlx::query_scalar!(
         r#"
         UPDATE deliveries
         SET state = 'waiting', due_at = $2, finished_at = NULL, forgiven_attempts = attempts, rejections = 0
         WHERE id = $1 AND state IN ('dead', 'skipped') AND destination_id IS NOT NULL
+        RETURNING destination_id AS "destination_id!"
         "#,
         id.0,
         now
     )
-    .execute(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(destination.map(DestinationId))
 }
 
 /// Has all deliveries of a destination sent again that were given up; gives their number.

@@ -59,6 +59,10 @@ pub struct DestinationLine {
 /// # Errors
 /// Postgres failed.
 pub async fn list(conn: &mut Conn) -> Result<Vec<DestinationLine>> {
+    lines(conn, None).await
+}
+
+async fn lines(conn: &mut Conn, id: Option<DestinationId>) -> Result<Vec<DestinationLine>> {
     Ok(sqlx::query_as!(
         DestinationLine,
         r#"
@@ -73,8 +77,10 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<DestinationLine>> {
         LEFT JOIN destination_circuits c ON c.destination_id = d.id
         LEFT JOIN LATERAL (
             SELECT state, created_at FROM deliveries WHERE destination_id = d.id ORDER BY created_at DESC LIMIT 1) l ON true
+        WHERE ($1::uuid IS NULL OR d.id = $1)
         ORDER BY lower(d.name)
-        "#
+        "#,
+        id.map(|id| id.0)
     )
     .fetch_all(conn)
     .await?)
@@ -85,7 +91,7 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<DestinationLine>> {
 /// # Errors
 /// Postgres failed.
 pub async fn find(conn: &mut Conn, id: DestinationId) -> Result<Option<DestinationLine>> {
-    Ok(list(conn).await?.into_iter().find(|line| line.id == id.0))
+    Ok(lines(conn, Some(id)).await?.into_iter().next())
 }
 
 /// The id of a destination by its name.

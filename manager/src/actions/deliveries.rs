@@ -15,16 +15,17 @@ use crate::state::App;
 /// Alerts that one replay sends again; whoever wants more goes on from a later time.
 const MOST_REPLAYED: i64 = 10_000;
 
-/// Has a delivery sent again that was given up or left out.
+/// Has a delivery sent again that was given up or left out, and tries its destination at once.
 ///
 /// # Errors
 /// [`Error::Refused`] when it is neither, or its destination is gone.
 pub async fn send_again(app: &App, permit: &Permit<Admin>, id: DeliveryId) -> Result<()> {
     let mut tx = app.db.begin().await?;
-    if !delivery_upkeep::send_again(&mut tx, id, app.now()).await? {
+    let Some(destination) = delivery_upkeep::send_again(&mut tx, id, app.now()).await? else {
         let sentence = "This delivery waits or has arrived, or its destination is gone.";
         return Err(Error::Refused(sentence.to_owned()));
-    }
+    };
+    destination_circuits::close(&mut tx, destination).await?;
     let change = Change {
         action: "deliveries.send_again",
         kind: "delivery",

@@ -13,7 +13,7 @@ use super::paging::{pager, request};
 use super::shell::Page;
 use crate::actions::deliveries;
 use crate::auth::{Admin, Permit, View, Visitor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::App;
 
 const STATES: [&str; 4] = ["waiting", "delivered", "dead", "skipped"];
@@ -40,7 +40,7 @@ pub(crate) async fn list(
     let mut conn = app.db.acquire().await?;
     let page = delivery_lists::list(&mut conn, filter, &request(Some(&asked.after))).await?;
     let ids: Vec<_> = page.items.iter().map(|delivery| delivery.id).collect();
-    let attempts = delivery_lists::list_attempts(&mut conn, &ids).await?;
+    let attempts = delivery_lists::list_attempts(&mut conn, &ids, false).await?;
     drop(conn);
     let listed: Vec<Value> = page
         .items
@@ -58,6 +58,33 @@ pub(crate) async fn list(
         nav: "destinations",
     }
     .show(&app, &visitor, context)
+    .await
+}
+
+/// `GET /deliveries/{id}`: each attempt with what was sent and what was answered.
+pub(crate) async fn show(
+    State(app): State<App>,
+    visitor: Visitor,
+    _: Permit<View>,
+    Path(id): Path<DeliveryId>,
+) -> Result<Response> {
+    let mut conn = app.db.acquire().await?;
+    let found = delivery_lists::find(&mut conn, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+    let attempts = delivery_lists::list_attempts(&mut conn, &[id.0], true).await?;
+    drop(conn);
+    let title = format!("Delivery to {}", found.destination_name);
+    Page {
+        template: "pages/deliveries/show.html",
+        title: &title,
+        nav: "destinations",
+    }
+    .show(
+        &app,
+        &visitor,
+        json!({"delivery": with_attempts(&found, &attempts)}),
+    )
     .await
 }
 

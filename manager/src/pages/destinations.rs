@@ -24,7 +24,22 @@ use crate::auth::{Admin, Permit, View, Visitor};
 use crate::error::{Error, FieldErrors, Result};
 use crate::state::App;
 
-const FORM: &str = "pages/destinations/form.html";
+fn form(title: &str) -> Page<'_> {
+    Page {
+        template: "pages/destinations/form.html",
+        title,
+        nav: "destinations",
+    }
+}
+
+/// The page of one destination.
+fn one(name: &str) -> Page<'_> {
+    Page {
+        template: "pages/destinations/show.html",
+        title: name,
+        nav: "destinations",
+    }
+}
 
 fn draft(kind: &Kind, fields: &Fields) -> DestinationDraft {
     DestinationDraft {
@@ -179,13 +194,7 @@ pub(crate) async fn show(
     Query(asked): Query<Asked>,
 ) -> Result<Response> {
     let (name, context) = shown(&app, id, &asked.after, ("", FieldErrors::default())).await?;
-    Page {
-        template: "pages/destinations/show.html",
-        title: &name,
-        nav: "destinations",
-    }
-    .show(&app, &visitor, context)
-    .await
+    one(&name).show(&app, &visitor, context).await
 }
 
 async fn shown(
@@ -232,13 +241,7 @@ pub(crate) async fn new(
     })?;
     let (typed, none) = (fresh(kind), Map::new());
     let context = context(&app, None, kind, (&typed, &none), &FieldErrors::default()).await?;
-    Page {
-        template: FORM,
-        title: "New destination",
-        nav: "destinations",
-    }
-    .show(&app, &visitor, context)
-    .await
+    form("New destination").show(&app, &visitor, context).await
 }
 
 /// `POST /destinations`
@@ -262,13 +265,9 @@ pub(crate) async fn create(
         Err(error) => {
             let (errors, none) = (error.into_fields()?, Map::new());
             let context = context(&app, None, kind, (&typed, &none), &errors).await?;
-            Page {
-                template: FORM,
-                title: "New destination",
-                nav: "destinations",
-            }
-            .show_again(&app, &visitor, context)
-            .await
+            form("New destination")
+                .show_again(&app, &visitor, context)
+                .await
         }
     }
 }
@@ -288,13 +287,9 @@ pub(crate) async fn edit(
     let (known, errors) = (Some((id, line.name.as_str())), FieldErrors::default());
     let typed = draft_of(&line, kind, &stored);
     let context = context(&app, known, kind, (&typed, &stored), &errors).await?;
-    Page {
-        template: FORM,
-        title: &format!("Edit {}", line.name),
-        nav: "destinations",
-    }
-    .show(&app, &visitor, context)
-    .await
+    form(&format!("Edit {}", line.name))
+        .show(&app, &visitor, context)
+        .await
 }
 
 /// `POST /destinations/{id}`
@@ -316,14 +311,9 @@ pub(crate) async fn update(
         Err(error) => {
             let (known, errors) = (Some((id, line.name.as_str())), error.into_fields()?);
             let context = context(&app, known, kind, (&typed, &stored), &errors).await?;
-            let title = format!("Edit {}", line.name);
-            Page {
-                template: FORM,
-                title: &title,
-                nav: "destinations",
-            }
-            .show_again(&app, &visitor, context)
-            .await
+            form(&format!("Edit {}", line.name))
+                .show_again(&app, &visitor, context)
+                .await
         }
     }
 }
@@ -407,13 +397,7 @@ pub(crate) async fn replay(
         Err(error) => {
             let errors = error.into_fields()?;
             let (name, context) = shown(&app, id, "", (typed, errors)).await?;
-            Page {
-                template: "pages/destinations/show.html",
-                title: &name,
-                nav: "destinations",
-            }
-            .show_again(&app, &visitor, context)
-            .await
+            one(&name).show_again(&app, &visitor, context).await
         }
     }
 }

@@ -163,7 +163,7 @@ pub(crate) async fn show(
     .await?
     .items;
     let ids: Vec<_> = deliveries.iter().map(|delivery| delivery.id).collect();
-    let attempts = delivery_lists::list_attempts(&mut conn, &ids).await?;
+    let attempts = delivery_lists::list_attempts(&mut conn, &ids, false).await?;
     let timeline = finding_lists::list_timeline(&mut conn, id).await?;
     let fleet = if finding.on_fleet {
         Some(fleet(&mut conn, id).await?)

@@ -93,6 +93,7 @@ fn of_things() -> Vec<String> {
         format!("/rules/{RULE}"),
         format!("/rules/{RULE}/edit"),
         format!("/destinations/{DESTINATION}"),
+        "/deliveries/01900000-0000-7000-8000-0000000000a4".into(),
         format!("/live-queries/{LIVE_QUERY}"),
         format!("/live-queries/{LIVE_QUERY}/part"),
         format!("/live-queries/new?node={NODE}&sql=SELECT+1"),

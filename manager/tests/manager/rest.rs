@@ -65,6 +65,11 @@ async fn a_program_reads_nodes_events_present_rows_findings_and_deliveries() {
         "delivered"
     );
     assert_eq!(deliveries["items"][0]["finding"]["id"], FINDING);
+    assert_eq!(deliveries["items"][0]["attempts"][0]["body"], Value::Null);
+    let id = deliveries["items"][0]["id"].as_str().unwrap();
+    let delivery = get(&format!("/api/v1/deliveries/{id}")).await;
+    let sent = format!("told: {HOSTILE}");
+    assert_eq!(delivery["attempts"][0]["body"], sent.as_str());
     world.end().await;
 }
 

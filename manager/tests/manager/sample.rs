@@ -85,8 +85,8 @@ pub(crate) async fn one_of_everything(world: &World) {
             due_at, created_at, finished_at, last_answer)
             VALUES ('01900000-0000-7000-8000-0000000000a4', '01900000-0000-7000-8000-0000000000a3', '{FINDING}',
                 '{DESTINATION}', 'mail', 'email', 'delivered', 1, now(), now(), now(), '250 {HOSTILE}');
-        INSERT INTO delivery_attempts (delivery_id, started_at, duration_ms, outcome, answer)
-            VALUES ('01900000-0000-7000-8000-0000000000a4', now(), 12, 'delivered', '250 {HOSTILE}');
+        INSERT INTO delivery_attempts (delivery_id, started_at, duration_ms, outcome, answer, body)
+            VALUES ('01900000-0000-7000-8000-0000000000a4', now(), 12, 'delivered', '250 {HOSTILE}', 'told: {HOSTILE}');
         INSERT INTO live_queries (id, wire_id, sql, target, target_all, created_at, expires_at)
             VALUES ('{LIVE_QUERY}', 'lq-1', 'SELECT 1', '*', true, now(), now() + interval '1 hour');
         INSERT INTO live_query_tasks (live_query_id, node_id, state, finished_at, status, row_count, rows)

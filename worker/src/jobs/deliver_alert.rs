@@ -14,7 +14,7 @@ use ostiary_boot::seal::Key;
 use ostiary_domain::clock::Clock;
 use ostiary_domain::ids::{DeliveryId, DestinationId};
 use ostiary_outputs::destinations::{Destination, Kind, SEAL_PURPOSE};
-use ostiary_outputs::{AlertKind, Message, Outbound, SendError, Templates};
+use ostiary_outputs::{AlertKind, Message, Outbound, SendError, Templates, hide};
 use ostiary_store::deliveries::{self, Attempt, Claimed, Verdict};
 use ostiary_store::{Conn, Db, Result, destination_circuits};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +85,7 @@ pub(crate) async fn deliver(
     }
     Db::commit(tx).await?;
     let timer = Instant::now();
-    let result = attempt(outbound, key, &claimed, started_at).await;
+    let Sent { result, body } = attempt(outbound, key, &claimed, started_at).await;
     let duration_ms = i32::try_from(timer.elapsed().as_millis()).unwrap_or(i32::MAX);
     let now = clock.now();
     let answer = match &result {
@@ -94,12 +94,15 @@ pub(crate) async fn deliver(
     };
     let mut tx = db.begin().await?;
     let mut outcomes = Vec::new();
+    let with_first = format!("Told in one message with delivery {id}.");
     for each in &claimed {
+        let is_along = each.id != id && !body.is_empty();
         let attempt = Attempt {
             started_at,
             duration_ms,
             verdict: judge(each, &claimed[0], &result, now),
             answer,
+            body: if is_along { &with_first } else { &body },
         };
         deliveries::record(&mut tx, each, &attempt, now).await?;
         outcomes.push(attempt);
@@ -178,37 +181,62 @@ pub(crate) async fn deliver_due(
     }
 }
 
+/// What an attempt brought, and what was said by it.
+struct Sent {
+    result: std::result::Result<String, SendError>,
+    body: String,
+}
+
 /// Sends. Whatever cannot be sent at all is refused with words for whoever reads the delivery.
-async fn attempt(
-    outbound: &Outbound,
-    key: &Key,
-    claimed: &[Claimed],
-    now: DateTime<Utc>,
-) -> std::result::Result<String, SendError> {
-    let refused = |answer| SendError::Refused { answer };
-    let destination = open(key, &claimed[0]).map_err(refused)?;
+async fn attempt(outbound: &Outbound, key: &Key, claimed: &[Claimed], now: DateTime<Utc>) -> Sent {
+    let refused = |answer| Sent {
+        result: Err(SendError::Refused { answer }),
+        body: String::new(),
+    };
+    let Opened {
+        destination,
+        secrets,
+    } = match open(key, &claimed[0]) {
+        Ok(opened) => opened,
+        Err(answer) => return refused(answer),
+    };
     let messages: std::result::Result<Vec<Message>, String> =
         claimed.iter().map(|each| read(each, now)).collect();
-    let messages = messages.map_err(refused)?;
+    let messages = match messages {
+        Ok(messages) => messages,
+        Err(answer) => return refused(answer),
+    };
+    let (recording, transcript) = outbound.recording();
     let sending = async {
         match messages.as_slice() {
-            [one] => destination.send(outbound, one).await,
-            all => destination.send_digest(outbound, all).await,
+            [one] => destination.send(&recording, one).await,
+            all => destination.send_digest(&recording, all).await,
         }
     };
     // Destinations end in time by themselves. If one does not, it must not outlive its lease.
-    tokio::time::timeout(outbound.longest_attempt(), sending)
+    let result = tokio::time::timeout(outbound.longest_attempt(), sending)
         .await
         .unwrap_or_else(|_| {
             Err(SendError::Retry {
                 answer: "no answer in time".to_owned(),
                 after: None,
             })
-        })
+        });
+    Sent {
+        result: result
+            .map(|answer| hide(&secrets, &answer))
+            .map_err(|error| error.hiding(&secrets)),
+        body: transcript.said(&secrets),
+    }
 }
 
-/// The destination, ready to be sent to.
-fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Box<dyn Destination>, String> {
+/// A destination that is ready to be sent to, and what must not be kept of what is said to it.
+struct Opened {
+    destination: Box<dyn Destination>,
+    secrets: Vec<String>,
+}
+
+fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Opened, String> {
     // Such an attempt ended without a record each time: it takes the worker down with it.
     if claimed.counted_attempts > MOST_ATTEMPTS {
         return Err(format!(
@@ -230,7 +258,11 @@ fn open(key: &Key, claimed: &Claimed) -> std::result::Result<Box<dyn Destination
     // What is wrong with them is not said here: it might quote a secret.
     let unusable = "the destination's settings cannot be used: edit and save it";
     let settings = serde_json::from_slice(&settings).map_err(|_| unusable)?;
-    kind.read(&settings).map_err(|_| unusable.to_owned())
+    let destination = kind.read(&settings).map_err(|_| unusable.to_owned())?;
+    Ok(Opened {
+        destination,
+        secrets: kind.secrets(&settings),
+    })
 }
 
 /// The alert as it is told.

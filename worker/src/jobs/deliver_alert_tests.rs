@@ -1,12 +1,12 @@
 //! Deliveries on a real Postgres, as the worker's role, to a real web server.
 
+#[path = "deliver_alert_ledger_tests.rs"]
+mod ledger;
 #[path = "deliver_alert_world.rs"]
 mod world;
 
 use ostiary_boot::clock::new_id;
 use ostiary_domain::ids::FindingId;
-use ostiary_store::deliveries::NewDelivery;
-use ostiary_store::delivery_upkeep;
 use serde_json::Value;
 
 use super::*;
@@ -45,6 +45,12 @@ async fn a_delivery_that_fails_is_tried_again_and_arrives() {
     ];
     assert_eq!(world.attempts(id).await, attempts);
     assert_eq!(receiver.deliveries(), [id.to_string(), id.to_string()]);
+    let sent = world.sent(id).await;
+    let sent: Vec<Value> = sent
+        .iter()
+        .map(|body| serde_json::from_str(body).unwrap())
+        .collect();
+    assert_eq!(sent, receiver.bodies(), "the ledger has what was sent");
 
     world.pass(Duration::from_secs(86_400));
     assert_eq!(world.deliver(id).await, Outcome::NotDue, "it has arrived");
@@ -173,6 +179,7 @@ async fn a_late_answer_counts_only_if_it_is_good() {
         duration_ms: 1,
         verdict,
         answer: "late",
+        body: "",
     };
     deliveries::record(&mut conn, &first, &end(Verdict::Refused), began)
         .await
@@ -273,153 +280,6 @@ async fn what_cannot_be_sent_at_all_dies_with_a_clear_answer() {
         world.end().await;
     }
     assert!(receiver.bodies().is_empty());
-}
-
-#[tokio::test]
-async fn a_disabled_destination_gets_nothing_and_its_rows_say_so() {
-    let receiver = Receiver::start(&[OK]).await;
-    let world = World::new(&receiver).await;
-    let waiting = world.tell(world.finding, "opened").await;
-    let sql = "UPDATE destinations SET enabled = false";
-    world.test_db.execute(sql).await;
-    let alert_id = world.test_db.texts("SELECT id::text FROM alerts").await[0]
-        .parse()
-        .unwrap();
-    let new = NewDelivery {
-        id: new_id().into(),
-        alert_id,
-        destination_id: world.destination,
-    };
-    let mut conn = world.db.acquire().await.unwrap();
-    let made = deliveries::insert(&mut conn, &[new], world.clock.now()).await;
-    assert!(made.unwrap().is_empty(), "there is nothing to be rung for");
-    drop(conn);
-    assert_eq!(world.deliver(waiting).await, Outcome::Skipped);
-    for id in [waiting, new.id] {
-        let row = world.row(id).await;
-        assert_eq!(row.state, "skipped");
-        assert_eq!(row.last_answer, "not sent: the destination is disabled");
-        assert!(row.finished_at.is_some());
-    }
-    assert!(receiver.bodies().is_empty());
-    world.end().await;
-}
-
-#[tokio::test]
-async fn what_somebody_over_there_may_mend_is_tried_seldom_for_hours_and_then_given_up() {
-    let receiver = Receiver::start(&["404 Not Found"]).await;
-    let world = World::new(&receiver).await;
-    let id = world.tell(world.finding, "opened").await;
-    let began = world.clock.now();
-    for attempt in 1..MOST_REJECTIONS {
-        assert_eq!(world.deliver_due().await, 1, "attempt {attempt}");
-        let wait = world.row(id).await.due_at - world.clock.now();
-        assert!(wait >= TimeDelta::minutes(3), "{wait}");
-        world.clock.advance(wait);
-    }
-    let took = world.clock.now() - began;
-    assert!((5..=11).contains(&took.num_hours()), "{took}");
-    assert_eq!(world.deliver_due().await, 1);
-    let row = world.row(id).await;
-    assert_eq!(
-        (row.state.as_str(), row.last_answer.as_str()),
-        ("dead", "404 Not Found")
-    );
-    assert_eq!(
-        world.attempts(id).await[0],
-        pair("rejected", "404 Not Found")
-    );
-
-    // Somebody made the channel anew and has it sent again: what was tried before is forgiven.
-    receiver.answer_from_now(OK);
-    let mut conn = world.test_db.db.acquire().await.unwrap();
-    let again = delivery_upkeep::send_again(&mut conn, id, world.clock.now()).await;
-    assert!(again.unwrap());
-    destination_circuits::close(&mut conn, world.destination)
-        .await
-        .unwrap();
-    drop(conn);
-    assert_eq!(world.deliver_due().await, 1);
-    assert_eq!(world.row(id).await.state, "delivered");
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_destination_that_fails_is_paused_and_tried_with_one_delivery() {
-    let receiver = Receiver::start(&["500 Internal Server Error"]).await;
-    let world = World::new(&receiver).await;
-    let mut ids = Vec::new();
-    for _ in 0..8 {
-        let finding = FindingId(new_id());
-        world.insert_finding(finding).await;
-        ids.push(world.tell(finding, "opened").await);
-    }
-    for id in &ids[..5] {
-        assert_eq!(world.deliver(*id).await, Outcome::Waiting);
-    }
-    assert_eq!(world.deliver(ids[5]).await, Outcome::NotDue, "paused");
-    assert_eq!(world.deliver_due().await, 0);
-    assert_eq!(receiver.bodies().len(), 5);
-
-    world.pass(FIRST_PAUSE);
-    assert_eq!(world.deliver(ids[5]).await, Outcome::Waiting, "the probe");
-    assert_eq!(world.deliver(ids[6]).await, Outcome::NotDue, "paused on");
-    assert_eq!(receiver.bodies().len(), 6);
-
-    receiver.answer_from_now(OK);
-    world.pass(FIRST_PAUSE * 2);
-    assert_eq!(world.deliver(ids[6]).await, Outcome::Delivered, "the probe");
-    assert_eq!(
-        world.deliver(ids[7]).await,
-        Outcome::Delivered,
-        "works again"
-    );
-    let left = world
-        .test_db
-        .texts("SELECT destination_id::text FROM destination_circuits")
-        .await;
-    assert!(left.is_empty(), "{left:?}");
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_destination_that_gathers_is_told_of_all_in_one_message_and_in_order() {
-    let receiver = Receiver::start(&["503 Service Unavailable", OK]).await;
-    let world = World::new(&receiver).await;
-    let sql = "UPDATE destinations SET digest_minutes = 10";
-    world.test_db.execute(sql).await;
-    let opened = world.tell(world.finding, "opened").await;
-    world.pass(Duration::from_secs(300));
-    let resolved = world.tell(world.finding, "resolved").await;
-    let other = FindingId(new_id());
-    world.insert_finding(other).await;
-    let elsewhere = world.tell(other, "opened").await;
-    assert_eq!(world.deliver_due().await, 0, "they are gathered");
-    world.pass(Duration::from_secs(300));
-    assert_eq!(world.deliver_due().await, 1, "one message that fails");
-    let ids = [opened, resolved, elsewhere];
-    let mut dues = Vec::new();
-    for id in ids {
-        dues.push(world.row(id).await.due_at);
-    }
-    assert!(dues.iter().all(|due| *due == dues[0]), "{dues:?}");
-    world.clock.advance(dues[0] - world.clock.now());
-    assert_eq!(world.deliver_due().await, 1);
-    for id in ids {
-        assert_eq!(world.row(id).await.state, "delivered");
-        assert_eq!(world.attempts(id).await.len(), 2);
-    }
-    let bodies = receiver.bodies();
-    assert_eq!(bodies.len(), 2);
-    assert_eq!(bodies[1]["type"], "digest");
-    let told: Vec<&str> = bodies[1]["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| item["delivery_id"].as_str().unwrap())
-        .collect();
-    assert_eq!(told, ids.map(|id| id.to_string()));
-    world.end().await;
 }
 
 #[test]

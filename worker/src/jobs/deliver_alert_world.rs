@@ -8,7 +8,7 @@ use ostiary_domain::ids::{AlertId, DestinationId, FindingId};
 use ostiary_outputs::Options;
 use ostiary_store::alerts::{self, NewAlert};
 use ostiary_store::deliveries::NewDelivery;
-use ostiary_store::delivery_lists::{self, DeliveryFilter, DeliveryRecord};
+use ostiary_store::delivery_lists::{self, AttemptRecord, DeliveryFilter, DeliveryRecord};
 use ostiary_store::destinations::{self, DestinationValues};
 use ostiary_store::testing::TestDb;
 use serde_json::{Value, json};
@@ -37,6 +37,10 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(super) async fn start(answers: &[&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -136,7 +140,7 @@ impl World {
         };
         let world = Self {
             db,
-            outbound: Outbound::with_timeout(options, Duration::from_secs(10)).unwrap(),
+            outbound: Outbound::with_timeout(options, Duration::from_secs(30)).unwrap(),
             key: Key::new(&[7; 32]),
             clock: TestClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()),
             shutdown: CancellationToken::new(),
@@ -158,25 +162,29 @@ impl World {
     }
 
     async fn insert_destination(&self, url: &str) {
-        let settings = json!({"url": url, "secret": "0123456789abcdef"}).to_string();
-        let values = DestinationValues {
-            name: "hook",
-            kind: "webhook",
-            settings_sealed: &self.key.seal(SEAL_PURPOSE, settings.as_bytes()),
-            summary: "",
-            enabled: true,
-            min_severity: "info",
-            target: "",
-            takes_all: false,
-            tells_changes: true,
-            digest_minutes: 0,
-            title_template: "",
-            text_template: "",
-        };
+        let settings = json!({"url": url, "secret": "0123456789abcdef"});
+        let sealed = self.seal(&settings);
         let mut conn = self.test_db.db.acquire().await.unwrap();
+        let values = destination("webhook", &sealed);
         destinations::insert(&mut conn, self.destination, &values, self.clock.now())
             .await
             .unwrap();
+    }
+
+    /// Makes another kind of the destination.
+    pub(super) async fn change_destination(&self, kind: &str, settings: &Value) {
+        let sql = format!("UPDATE destinations SET kind = '{kind}'");
+        self.test_db.execute(&sql).await;
+        let sealed = self.seal(settings);
+        let mut conn = self.test_db.db.acquire().await.unwrap();
+        let values = destination(kind, &sealed);
+        destinations::update(&mut conn, self.destination, &values, self.clock.now())
+            .await
+            .unwrap();
+    }
+
+    fn seal(&self, settings: &Value) -> Vec<u8> {
+        self.key.seal(SEAL_PURPOSE, settings.to_string().as_bytes())
     }
 
     /// Records an alert of a finding with its delivery, as the worker does.
@@ -235,12 +243,21 @@ impl World {
         page.items.into_iter().find(|row| row.id == id.0).unwrap()
     }
 
+    async fn attempt_records(&self, id: DeliveryId) -> Vec<AttemptRecord> {
+        let mut conn = self.test_db.db.acquire().await.unwrap();
+        let attempts = delivery_lists::list_attempts(&mut conn, &[id.0], true).await;
+        attempts.unwrap()
+    }
+
+    /// What was sent by each attempt, as the ledger has it.
+    pub(super) async fn sent(&self, id: DeliveryId) -> Vec<String> {
+        let attempts = self.attempt_records(id).await.into_iter();
+        attempts.map(|attempt| attempt.body.unwrap()).collect()
+    }
+
     /// Outcome and answer of each attempt.
     pub(super) async fn attempts(&self, id: DeliveryId) -> Vec<(String, String)> {
-        let mut conn = self.test_db.db.acquire().await.unwrap();
-        let attempts = delivery_lists::list_attempts(&mut conn, &[id.0])
-            .await
-            .unwrap();
+        let attempts = self.attempt_records(id).await;
         attempts
             .into_iter()
             .map(|attempt| (attempt.outcome, attempt.answer))
@@ -254,5 +271,22 @@ impl World {
     pub(super) async fn end(self) {
         self.db.close().await;
         self.test_db.drop().await;
+    }
+}
+
+fn destination<'a>(kind: &'a str, sealed: &'a [u8]) -> DestinationValues<'a> {
+    DestinationValues {
+        name: "hook",
+        kind,
+        settings_sealed: sealed,
+        summary: "",
+        enabled: true,
+        min_severity: "info",
+        target: "",
+        takes_all: false,
+        tells_changes: true,
+        digest_minutes: 0,
+        title_template: "",
+        text_template: "",
     }
 }

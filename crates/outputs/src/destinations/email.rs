@@ -161,11 +161,15 @@ impl Email {
         written.map_err(|error| SendError::refused(format!("the mail cannot be written: {error}")))
     }
 
-    async fn submit(
+    async fn tell(
         &self,
         outbound: &Outbound,
-        mail: &lettre::Message,
+        first: &Message,
+        told: Told,
+        is_digest: bool,
     ) -> Result<String, SendError> {
+        outbound.note(&format!("{}\n\n{}", told.title, told.text));
+        let mail = self.compose(first, told, is_digest)?;
         let credentials = (!self.username.is_empty()).then(|| {
             let password = self.password.expose_secret().to_owned();
             Credentials::new(self.username.clone(), password)
@@ -180,7 +184,7 @@ impl Email {
             credentials,
             timeout: outbound.timeout,
         };
-        server.submit(mail).await
+        server.submit(&mail).await
     }
 }
 
@@ -208,8 +212,7 @@ impl Destination for Email {
     }
 
     async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
-        let mail = self.compose(message, Told::of(message), false)?;
-        self.submit(outbound, &mail).await
+        self.tell(outbound, message, Told::of(message), false).await
     }
 
     async fn send_digest(
@@ -220,8 +223,8 @@ impl Destination for Email {
         let [first, rest @ ..] = messages else {
             return Err(SendError::refused("there is nothing to be told"));
         };
-        let mail = self.compose(first, Told::of_all(messages), !rest.is_empty())?;
-        self.submit(outbound, &mail).await
+        let told = Told::of_all(messages);
+        self.tell(outbound, first, told, !rest.is_empty()).await
     }
 }
 

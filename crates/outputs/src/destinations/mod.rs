@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub use self::field::{Field, Input};
 pub use self::pagerduty::hook as pagerduty_hook;
-use crate::{AlertKind, Message, Outbound, SendError, TestAlert};
+use crate::{AlertKind, Message, Outbound, SendError, TestAlert, hide};
 
 /// Every kind of destination.
 pub const KINDS: &[Kind] = &[
@@ -128,6 +128,18 @@ impl Kind {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
+    /// What must never be shown of settings: the values of its secret fields.
+    #[must_use]
+    pub fn secrets(&self, settings: &Value) -> Vec<String> {
+        let secret = self
+            .fields
+            .iter()
+            .filter(|field| field.input == Input::Secret);
+        secret
+            .filter_map(|field| Some(settings.get(field.name)?.as_str()?.to_owned()))
+            .collect()
+    }
+
     /// Makes a destination out of its settings.
     ///
     /// # Errors
@@ -148,7 +160,10 @@ pub async fn send_test(
     test: &TestAlert<'_>,
 ) -> Result<String, SendError> {
     let destination = kind.read(settings).map_err(SendError::refused)?;
-    destination.send(outbound, &test.message()).await
+    let secrets = kind.secrets(settings);
+    let sent = destination.send(outbound, &test.message()).await;
+    sent.map(|answer| hide(&secrets, &answer))
+        .map_err(|error| error.hiding(&secrets))
 }
 
 /// What serde alone does not check.

@@ -156,6 +156,7 @@ impl Destination for Syslog {
         };
         let way = self.way().map_err(SendError::refused)?;
         let line = [line(facility, message, most)];
+        outbound.note(&line[0]);
         send(
             &outbound.connector,
             self.server.trim(),
