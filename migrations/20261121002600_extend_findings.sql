@@ -105,7 +105,7 @@ INSERT INTO finding_entries (finding_id, at, kind, user_id, user_name)
 
 GRANT SELECT, INSERT ON silences TO ostiary_manager;
 GRANT UPDATE (ends_at, ended_at, ended_by_name) ON silences TO ostiary_manager;
-GRANT SELECT ON silences TO ostiary_worker;
+GRANT SELECT, DELETE ON silences TO ostiary_worker;
 GRANT SELECT, INSERT ON finding_entries TO ostiary_manager;
 GRANT SELECT, INSERT, UPDATE ON finding_entries TO ostiary_worker;
 GRANT DELETE ON findings TO ostiary_worker;

@@ -10,7 +10,7 @@ use ostiary_domain::osquery::endpoint::Endpoint;
 use ostiary_store::checkins::{self, Checkin};
 use ostiary_store::configs::{self, DocumentHash};
 use ostiary_store::node_keys::{self, KeyHash};
-use ostiary_store::{Conn, Db};
+use ostiary_store::{Conn, Db, api_uptime};
 
 use crate::configs::Document;
 
@@ -186,5 +186,6 @@ async fn write(conn: &mut Conn, noted: &Noted, now: DateTime<Utc>) -> ostiary_st
     for chunk in fetched.chunks(CHUNK) {
         configs::put_fetched(conn, chunk).await?;
     }
-    Ok(())
+    // Last, since all apis write this row: whoever reads that we are there finds the check-ins, too.
+    api_uptime::note(conn, now).await
 }

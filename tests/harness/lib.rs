@@ -9,6 +9,7 @@ mod forms;
 mod rest;
 mod servers;
 pub mod soak;
+mod soak_faults;
 mod stored;
 mod verdict;
 mod wire;

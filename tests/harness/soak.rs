@@ -3,13 +3,14 @@
 //!
 //! `tests/soak` runs it for long, the journey `crashes` for some rounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use ostiary_simulator::{Drift, Fleet, Misbehaviour, Verdict};
 
-use crate::{PATIENCE, Program, World, WorldOptions, eventually, rule_of};
+use crate::soak_faults::{finding_faults, mail_faults, store_faults};
+use crate::{PATIENCE, Program, World, WorldOptions, eventually};
 
 /// A round ends when so many lines were taken since its trouble, on average: some seconds.
 const LINES_A_NODE: usize = 4;
@@ -69,6 +70,29 @@ pub struct Plan {
     pub kills_only: bool,
 }
 
+/// What kills of the worker left half done: that they hit every step between match and mail.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HalfDone {
+    /// Kills.
+    pub kills: usize,
+    /// Posts waited to be worked, or were at work.
+    pub unworked: usize,
+    /// A delivery was recorded and not begun.
+    pub unsent: usize,
+    /// A delivery was begun and not recorded as done.
+    pub under_way: usize,
+}
+
+impl fmt::Display for HalfDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "kills {}, of which found posts not worked {} · deliveries not begun {} · deliveries under way {}",
+            self.kills, self.unworked, self.unsent, self.under_way
+        )
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Outcome {
@@ -76,7 +100,13 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Drifts that were made; each must have been told.
     pub drifts: usize,
-    /// Mails beyond one for each delivery: allowed (at least once), and of interest.
+    /// What kills of the worker met.
+    pub half_done: HalfDone,
+    /// Findings that were opened.
+    pub findings: i64,
+    /// Deliveries that were made.
+    pub deliveries: i64,
+    /// Mails beyond one for each delivery, under its id: allowed (at least once), and of interest.
     pub mails_again: usize,
     /// Everything that must not be.
     pub faults: Vec<String>,
@@ -87,9 +117,12 @@ impl fmt::Display for Outcome {
         writeln!(f, "{}", self.verdict)?;
         writeln!(
             f,
-            "drifts {} · mails sent again {}",
-            self.drifts, self.mails_again
+            "drifts {} · findings {} · deliveries {} · mails sent again under the same id {}",
+            self.drifts, self.findings, self.deliveries, self.mails_again
         )?;
+        if self.half_done.kills > 0 {
+            writeln!(f, "{}", self.half_done)?;
+        }
         for fault in &self.faults {
             writeln!(f, "FAULT {fault}")?;
         }
@@ -226,12 +259,17 @@ impl Plan {
         }
         faults.extend(self.node_faults(fleet));
         faults.extend(store_faults(world).await);
-        faults.extend(finding_faults(world, fleet, drifts).await);
+        faults.extend(finding_faults(world, fleet, &drifts.made).await);
         let (mails_again, mail_faults) = mail_faults(world).await;
         faults.extend(mail_faults);
         Outcome {
             verdict,
             drifts: drifts.made.len(),
+            half_done: drifts.half_done,
+            findings: world.scalar("SELECT count(*) FROM findings").await,
+            deliveries: world
+                .scalar("SELECT count(*) FROM deliveries WHERE state = 'delivered'")
+                .await,
             mails_again,
             faults,
         }
@@ -255,8 +293,8 @@ impl Plan {
     }
 }
 
-/// Kills the worker some time after a drift: anywhere between the match and the mail, or while it starts. Nothing is waited for in
-/// between, so what one kill leaves half done meets the next.
+/// Kills the worker some time after a drift: anywhere between the match and the mail. Before the next kill only posts are worked off,
+/// since three workers that die of one post would set it aside; deliveries that one kill leaves half done meet the next.
 async fn kill_worker(
     round: usize,
     world: &mut World,
@@ -269,7 +307,16 @@ async fn kill_worker(
     let moment = Duration::from_millis(u64::try_from(round * 7919 % 1009).unwrap_or(0));
     tokio::time::sleep(moment).await;
     world.kill(Program::Worker).await;
+    drifts.note_half_done(world).await;
     world.launch(Program::Worker).await;
+    let mark = world.scalar("SELECT max(id) FROM pending").await;
+    let left = format!("SELECT count(*) FROM pending WHERE id <= {mark}");
+    eventually(
+        "posts of before the kill are worked off",
+        PATIENCE,
+        async || (world.scalar(&left).await == 0).then_some(()),
+    )
+    .await;
     let drifted = drifted.map_or_else(String::new, |(node, drift)| {
         format!(" after a drift of node {node}: {}", drift.word())
     });
@@ -317,6 +364,7 @@ async fn make(trouble: Trouble, world: &mut World, meanwhile: impl AsyncFnOnce()
 struct Drifts {
     left: Vec<(usize, Drift)>,
     made: Vec<(usize, Drift)>,
+    half_done: HalfDone,
 }
 
 impl Drifts {
@@ -341,7 +389,21 @@ impl Drifts {
         Self {
             left,
             made: Vec::new(),
+            half_done: HalfDone::default(),
         }
+    }
+
+    /// Looks at what a worker that was just killed has left.
+    async fn note_half_done(&mut self, world: &World) {
+        let some = async |what: &str| {
+            let sql = format!("SELECT count(*) FROM {what}");
+            usize::from(world.scalar(&sql).await > 0)
+        };
+        let seen = &mut self.half_done;
+        seen.kills += 1;
+        seen.unworked += some("pending").await;
+        seen.unsent += some("deliveries WHERE state = 'waiting' AND attempts = 0").await;
+        seen.under_way += some("deliveries WHERE state = 'waiting' AND attempts > 0").await;
     }
 
     fn next(&mut self, fleet: &Fleet) -> Option<(usize, Drift)> {
@@ -350,94 +412,6 @@ impl Drifts {
         self.made.push((node, drift));
         Some((node, drift))
     }
-}
-
-/// What must not stand in the store or in a log.
-async fn store_faults(world: &World) -> Vec<String> {
-    let mut faults = Vec::new();
-    for reason in world
-        .db
-        .texts("SELECT reason || ': ' || encode(data, 'escape') FROM unreadable")
-        .await
-    {
-        faults.push(format!("unreadable: {reason}"));
-    }
-    let dead =
-        "SELECT destination_name || ': ' || last_answer FROM deliveries WHERE state <> 'delivered'";
-    for dead in world.db.texts(dead).await {
-        faults.push(format!("not delivered: {dead}"));
-    }
-    for program in [Program::Api, Program::Worker, Program::Manager] {
-        let log = world.log(program);
-        let panics = log.lines().filter(|line| line.contains("panicked at"));
-        faults.extend(panics.map(|line| format!("{}: {line}", program.name())));
-    }
-    faults
-}
-
-/// Each drift must be one finding, and nothing else a finding.
-async fn finding_faults(world: &World, fleet: &Fleet, drifts: &Drifts) -> Vec<String> {
-    let mut expected: BTreeMap<String, i64> = BTreeMap::new();
-    for (node, drift) in &drifts.made {
-        let hostname = fleet.identity(*node).expect("a node of the fleet").hostname;
-        *expected
-            .entry(format!("{} on {hostname}", rule_of(*drift)))
-            .or_default() -= 1;
-    }
-    let opened = "SELECT rule_name || ' on ' || node_name FROM alerts JOIN findings ON findings.id = finding_id
-        WHERE alerts.kind = 'opened'";
-    for opened in world.db.texts(opened).await {
-        *expected.entry(opened).or_default() += 1;
-    }
-    let off = expected.into_iter().filter(|(_, balance)| *balance != 0);
-    let mut faults: Vec<String> = off
-        .map(|(what, balance)| match balance {
-            ..0 => format!("never told: {what}"),
-            _ => format!("told {balance} times too often: {what}"),
-        })
-        .collect();
-    let doubled = "SELECT rule_name || ' on ' || node_name FROM findings GROUP BY rule_name, node_name, entity_hash HAVING count(*) > 1";
-    for doubled in world.db.texts(doubled).await {
-        faults.push(format!("found twice: {doubled}"));
-    }
-    let missed = "SELECT rule_name || ' on ' || node_name FROM findings f
-        WHERE NOT EXISTS (SELECT FROM deliveries d WHERE d.finding_id = f.id)";
-    for missed in world.db.texts(missed).await {
-        faults.push(format!("no delivery: {missed}"));
-    }
-    faults
-}
-
-/// Every delivery must lie in the mailbox, at least once, under its own id.
-async fn mail_faults(world: &World) -> (usize, Vec<String>) {
-    let mails = world
-        .mail
-        .messages()
-        .expect("the world's folder can be read");
-    let id = |mail: &String| {
-        let line = mail
-            .lines()
-            .find_map(|line| line.strip_prefix("Message-ID: <"))?;
-        line.split('@').next().map(str::to_owned)
-    };
-    let caught: Vec<String> = mails.iter().filter_map(id).collect();
-    let distinct: BTreeSet<&str> = caught.iter().map(String::as_str).collect();
-    let deliveries = world.db.texts("SELECT id::text FROM deliveries").await;
-    let missing = deliveries
-        .iter()
-        .filter(|id| !distinct.contains(id.as_str()));
-    let mut faults: Vec<String> = missing
-        .map(|id| format!("no mail of delivery {id}"))
-        .collect();
-    if distinct.len() != deliveries.len() || caught.len() != mails.len() {
-        faults.push(format!(
-            "{} mails of {} kinds for {} deliveries",
-            mails.len(),
-            distinct.len(),
-            deliveries.len()
-        ));
-    }
-    (caught.len() - distinct.len(), faults)
 }
 
 fn first(ids: &[String]) -> Vec<&String> {

@@ -31,5 +31,6 @@ async fn a_worker_that_is_killed_between_match_and_mail_loses_and_doubles_no_fin
     let outcome = plan.run(&mut world, &mut |line| println!("{line}")).await;
     assert!(outcome.faults.is_empty(), "{outcome}");
     assert_eq!(outcome.drifts, plan.rounds);
+    assert_eq!(outcome.half_done.kills, plan.rounds);
     world.end().await;
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use ostiary_domain::fact;
 use ostiary_domain::finding::{Entity, counterpart};
 use ostiary_domain::ids::{NodeId, RuleId};
 use ostiary_domain::log::{Action, Execution, Kind};
@@ -178,10 +179,46 @@ impl<'k> Judge<'k> {
         self.present(source, &holding, gone);
     }
 
-    /// Judges a fact, under each of its names.
+    /// Judges a fact, under each of its names. That it is over ends what rules that wait for rows that hold have found.
     pub(crate) fn fact(&mut self, source: Source<'k>, fact: &Fact) {
         for name in &fact.query_names {
-            self.row(source, name, Action::Triggered, &fact.columns);
+            match &fact.ended {
+                None => self.row(source, name, Action::Triggered, &fact.columns),
+                Some(reason) => self.fact_ended(source, name, &fact.columns, reason),
+            }
+        }
+        if let Some(also) = fact.also() {
+            self.fact(source, &also);
+        }
+    }
+
+    fn fact_ended(
+        &mut self,
+        source: Source<'k>,
+        query_name: &str,
+        columns: &Columns<'_>,
+        reason: &str,
+    ) {
+        let rules = self.rules;
+        for rule in rules.set.of_present_rows(query_name) {
+            let definition = &rule.definition;
+            let Some(stored) = rules.stored.get(&definition.id) else {
+                continue;
+            };
+            if definition.watch != Watch::Present {
+                continue;
+            }
+            // Its times and numbers are others than when the rule matched: whether it did, the finding says.
+            let hash = fact::entity_of(query_name, &definition.entity_columns, columns).hash;
+            let recovery = Recovery {
+                rule: stored,
+                node: source.node,
+                entity_hash: hash,
+                reason: reason.to_owned(),
+                columns: Some(vitals::object(columns)),
+            };
+            self.recoveries
+                .insert((stored.id, source.node.id, hash), recovery);
         }
     }
 
@@ -341,9 +378,9 @@ impl<'k> Judge<'k> {
         let (Some(rule), Some(compiled)) = (rules.stored.get(&rule), rules.compiled(rule)) else {
             return;
         };
-        let mut entity = if action == Action::Triggered && rule.entity_columns.is_empty() {
-            // A fact is about its node; its columns are times, which differ each time.
-            Entity::of(&[], &Columns::new([("fact", query_name)]))
+        let is_fact = action == Action::Triggered && !rule.watch.counts_together();
+        let mut entity = if is_fact {
+            fact::entity_of(query_name, &rule.entity_columns, columns)
         } else {
             entity_of(&compiled.definition, query_name, columns)
         };

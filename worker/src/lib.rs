@@ -8,6 +8,7 @@
 mod carves;
 mod certificates;
 mod counting;
+mod dead_man;
 mod decoding;
 mod facts;
 mod findings;
@@ -28,6 +29,7 @@ mod sweep;
 mod vitals;
 mod writes;
 
+pub use dead_man::DeadMan;
 pub use settings::{Keys, Options, Public, Settings};
 pub use state::App;
 
@@ -82,6 +84,14 @@ impl App {
     /// Postgres failed.
     pub async fn study_rules(&self) -> Result<(), ostiary_store::Error> {
         studying::study(self).await
+    }
+
+    /// Gives a sign of life, if all is well; says whether it was heard. For tests.
+    ///
+    /// # Errors
+    /// Postgres failed.
+    pub async fn signal_life(&self) -> Result<bool, ostiary_store::Error> {
+        dead_man::signal(self).await
     }
 
     /// One turn of the sweep's upkeep: partitions, pruning, quiet nodes, sets that have ended. For tests.

@@ -9,6 +9,8 @@ use ostiary_domain::carve::CarveOptions;
 use ostiary_domain::node::HealthLimits;
 use serde::Deserialize;
 
+use crate::dead_man::DeadMan;
+
 /// The sections that the worker reads.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Settings {
@@ -33,6 +35,9 @@ pub struct Settings {
     pub storms: ostiary_domain::finding::StormLimits,
     /// `[worker]`
     pub worker: Options,
+    /// `[dead_man]`
+    #[serde(default)]
+    pub dead_man: DeadMan,
     /// `[carves]`
     #[serde(default)]
     pub carves: CarveOptions,
@@ -88,6 +93,10 @@ pub struct Options {
     pub offline_after_minutes: i64,
     /// A node that checks in, but has proved for this long not that its schedule runs, is silent; in minutes.
     pub silent_after_minutes: i64,
+    /// Who stays offline is told of again after each of these numbers of days.
+    pub offline_days: Vec<i64>,
+    /// A node that has sent results for this long since it fetched a config has to run it, in minutes.
+    pub config_after_minutes: i64,
     /// A certificate of ours is told of when it has less than so many days left, once for each number.
     pub certificate_days: Vec<i32>,
     /// A full set of rows that came one row a line counts as ended when nothing more of it has come for this long, in minutes.
@@ -112,6 +121,19 @@ impl Options {
             offline_after: TimeDelta::minutes(self.offline_after_minutes),
             silent_after: TimeDelta::minutes(self.silent_after_minutes),
         }
+    }
+
+    /// Spans after which an offline node is told of again.
+    pub(crate) fn offline_again_after(&self) -> Vec<TimeDelta> {
+        let days = self
+            .offline_days
+            .iter()
+            .map(|days| (*days).clamp(1, 36_500));
+        days.map(TimeDelta::days).collect()
+    }
+
+    pub(crate) fn config_after(&self) -> TimeDelta {
+        TimeDelta::minutes(self.config_after_minutes)
     }
 
     pub(crate) fn group_timeout(&self) -> Duration {
@@ -142,6 +164,7 @@ mod tests {
     struct OnlyWorker {
         worker: Options,
         blobs: ostiary_blobs::Options,
+        dead_man: DeadMan,
     }
 
     #[test]
@@ -152,6 +175,10 @@ mod tests {
         assert_eq!(
             format!("{:?}", settings.blobs),
             format!("{:?}", ostiary_blobs::Options::default())
+        );
+        assert_eq!(
+            format!("{:?}", settings.dead_man),
+            format!("{:?}", DeadMan::default())
         );
     }
 }

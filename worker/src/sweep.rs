@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ostiary_domain::ids::NodeId;
-use ostiary_store::facts::{self, Quiet};
 use ostiary_store::upkeep::{self, Upkeep};
 use ostiary_store::{
-    Db, Result, backups, node_merges, partitions, pending, post_fingerprints, present_rows,
-    reporting_nodes, unreadable,
+    Db, Result, backups, findings as store, node_merges, partitions, pending, post_fingerprints,
+    present_rows, reporting_nodes, unreadable,
 };
 use tokio::time::MissedTickBehavior;
 
 use crate::App;
 use crate::carves;
 use crate::certificates;
-use crate::facts::{OFFLINE, SILENT, quiet};
+use crate::dead_man;
+use crate::facts;
 use crate::findings;
 use crate::jobs::{self, deliver_alert, process_batches};
 use crate::judging::Source;
@@ -26,9 +26,6 @@ use crate::writes::Writes;
 
 /// Days for which partitions are made ahead.
 const DAYS_AHEAD: u64 = 7;
-
-/// Quiet nodes that are noted at a time: when the api was down, all of them are.
-const QUIET_AT_ONCE: i64 = 500;
 
 /// Slices of the history of merged nodes that are moved at a time.
 const SLICES_AT_ONCE: i64 = 20;
@@ -46,6 +43,7 @@ const FINGERPRINTS_FOR: TimeDelta = TimeDelta::days(2);
 pub(crate) async fn run(app: App) {
     let often = Duration::from_secs(app.settings.worker.sweep_seconds.max(1));
     let seldom = Duration::from_secs(app.settings.worker.upkeep_seconds.max(1));
+    let signs = Duration::from_secs(app.settings.dead_man.every_seconds.max(1));
     tokio::join!(
         every(&app, often, "pending work", |app| async move {
             process_batches::work_until_idle(&app, 0).await.map(drop)
@@ -65,6 +63,9 @@ pub(crate) async fn run(app: App) {
         }),
         every(&app, often, "new rules", |app| async move {
             studying::study(&app).await
+        }),
+        every(&app, signs, "the sign of life", |app| async move {
+            dead_man::signal(&app).await.map(drop)
         }),
         every(&app, seldom, "partitions and pruning", |app| async move {
             self::seldom(&app).await
@@ -115,22 +116,13 @@ pub(crate) async fn deliver_due(app: &App) -> Result<usize> {
     .await
 }
 
-/// Every few seconds, by one worker: quiet nodes, live queries that have run out, sets of rows that have ended.
+/// Every few seconds, by one worker: facts that nobody reports, live queries that have run out, sets of rows that have ended.
 pub(crate) async fn often(app: &App) -> Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     if upkeep::try_lead(&mut tx, Upkeep::Often).await? {
-        let limits = app.settings.worker.health_limits();
-        facts::clear_notes(&mut tx, &limits, now).await?;
-        let offline = facts::note_offline(&mut tx, &limits, now, QUIET_AT_ONCE).await?;
-        let silent = facts::note_silent(&mut tx, &limits, now, QUIET_AT_ONCE).await?;
-        let noted = offline
-            .iter()
-            .map(|node| (OFFLINE, node))
-            .chain(silent.iter().map(|node| (SILENT, node)));
-        for (fact, node) in noted {
-            note(app, &mut tx, fact, node).await?;
-        }
+        facts::note_quiet(app, &mut tx).await?;
+        facts::note_standing(app, &mut tx).await?;
         upkeep::expire_tasks(&mut tx, now).await?;
         let backlog = pending::backlog(&mut tx).await?;
         Db::commit(tx).await?;
@@ -170,13 +162,6 @@ async fn forget_stale_rows(app: &App) -> Result<()> {
 pub(crate) async fn look_after_carves(app: &App) -> Result<()> {
     carves::give_up(app).await?;
     carves::explain(app).await
-}
-
-async fn note(app: &App, conn: &mut ostiary_store::Conn, fact: &str, node: &Quiet) -> Result<()> {
-    tracing::info!(node.id = %node.node_id, fact, "a node is quiet");
-    pending::insert_fact(conn, node.node_id, &quiet(fact, node, app.now()), app.now())
-        .await
-        .map(drop)
 }
 
 /// What merged nodes have reported, to the nodes that they became: in slices, each in a transaction of its own.
@@ -257,6 +242,7 @@ pub(crate) async fn seldom(app: &App) -> Result<()> {
     bear("findings", forget_findings(app).await);
     bear("deliveries", jobs::forget_deliveries::forget(app).await);
     bear("certificates", certificates::note_ends(app).await);
+    bear("untaken configs", facts::note_untaken_configs(app).await);
     bear("what rules have seen", studying::prune(app).await);
     // Releases the lead, unless Postgres has, because all that took long. What follows speaks to the storage, which may take long, too,
     // and does no harm when two do it.
@@ -290,17 +276,17 @@ fn bear(what: &str, result: Result<()>) {
     }
 }
 
-/// Findings that were resolved long ago, with what was told of them; those that are not resolved stay.
+/// Findings that were resolved long ago or last matched long ago, with what was told of them, and silences that were over then.
 async fn forget_findings(app: &App) -> Result<()> {
     let days = app.settings.worker.keep_findings_days.clamp(1, 36_500);
     let over = app.now() - TimeDelta::days(days);
     let mut conn = app.db.acquire().await?;
     for _ in 0..FORGET_TIMES {
-        if ostiary_store::findings::delete_old(&mut conn, over, FORGET_AT_ONCE).await? == 0 {
+        if store::delete_old(&mut conn, over, FORGET_AT_ONCE).await? == 0 {
             break;
         }
     }
-    Ok(())
+    store::delete_old_silences(&mut conn, over).await
 }
 
 async fn forget_live_queries(app: &App) -> Result<()> {

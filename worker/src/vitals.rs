@@ -1,7 +1,8 @@
 //! From rows of the built-in pack to the vitals of a node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use ostiary_domain::fact;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::log::{Execution, Kind};
 use ostiary_domain::node::platform_of;
@@ -10,6 +11,7 @@ use ostiary_store::reporting_nodes::ReportingNode;
 use ostiary_store::vitals::Vitals;
 use serde_json::{Value, json};
 
+use crate::facts::Fact;
 use crate::schedule::BUILT_IN;
 
 /// Vitals that a group of posts brought.
@@ -17,13 +19,13 @@ use crate::schedule::BUILT_IN;
 pub(crate) struct Brought(HashMap<NodeId, Vitals>);
 
 impl Brought {
-    /// Takes what an execution says, if it is one of the built-in queries.
-    pub(crate) fn take(&mut self, node: &ReportingNode, execution: &Execution<'_>) {
+    /// Takes what an execution says, if it is one of the built-in queries. Gives the facts that follow.
+    pub(crate) fn take(&mut self, node: &ReportingNode, execution: &Execution<'_>) -> Vec<Fact> {
         let Some(query) = execution.query_name.strip_prefix(BUILT_IN) else {
-            return;
+            return Vec::new();
         };
         let (Kind::Snapshot, Some(row)) = (execution.kind, execution.rows.first()) else {
-            return;
+            return Vec::new();
         };
         let vitals = self.0.entry(node.id).or_insert_with(|| Vitals {
             rows: node.vitals.clone(),
@@ -53,14 +55,15 @@ impl Brought {
             }
             "uptime" => {}
             "osquery_schedule" => {
-                vitals
-                    .rows
-                    .insert(query.to_owned(), summary_of_schedule(execution));
-                return;
+                let now = summary_of_schedule(execution);
+                let facts = denylisting(vitals.rows.get(query), &now);
+                vitals.rows.insert(query.to_owned(), now);
+                return facts;
             }
-            _ => return,
+            _ => return Vec::new(),
         }
         vitals.rows.insert(query.to_owned(), object(row));
+        Vec::new()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeId, &Vitals)> {
@@ -79,6 +82,25 @@ pub(crate) fn object(row: &Columns<'_>) -> Value {
     row.iter()
         .map(|(name, value)| (name.to_owned(), Value::from(value)))
         .collect()
+}
+
+/// Which queries are denylisted that were not before, and the other way round.
+fn denylisting(before: Option<&Value>, now: &Value) -> Vec<Fact> {
+    let denylisted = |summary: &Value| -> BTreeSet<String> {
+        let names = summary["denylisted"].as_array().into_iter().flatten();
+        names
+            .filter_map(|name| Some(name.as_str()?.to_owned()))
+            .collect()
+    };
+    let (before, now) = (before.map(denylisted).unwrap_or_default(), denylisted(now));
+    let kind = &fact::QUERY_DENYLISTED;
+    let fact = |query: &String| Fact::of(kind, Columns::new([("query", query.clone())]));
+    let begun = now.difference(&before).map(fact);
+    let ended = before.difference(&now).map(|query| Fact {
+        ended: Some(kind.until.to_owned()),
+        ..fact(query)
+    });
+    begun.chain(ended).collect()
 }
 
 /// A node may have hundreds of queries; the rows themselves are present rows. `denylisted` was called `blacklisted` before 5.0.

@@ -111,7 +111,7 @@ async fn too_large(app: &App, head: &Head, post: LogBody) -> Result<Json<Accepte
             unusable::keep_beginning(app, &mut tx, node.id, stream, &beginning).await?;
         }
         let lost = i64::try_from(lost).unwrap_or(i64::MAX);
-        nodes::add_lines_lost(&mut tx, node.id, lost).await?;
+        nodes::add_lines_lost(&mut tx, node.id, lost, app.clock.now()).await?;
         Ok(Db::commit(tx).await?)
     })
     .await?;
@@ -124,7 +124,7 @@ async fn lose(app: &App, node_id: NodeId, lines: u64) -> Result<()> {
     app.within_time(async {
         let mut tx = app.db.begin().await?;
         let lines = i64::try_from(lines).unwrap_or(i64::MAX);
-        nodes::add_lines_lost(&mut tx, node_id, lines).await?;
+        nodes::add_lines_lost(&mut tx, node_id, lines, app.clock.now()).await?;
         Ok(Db::commit(tx).await?)
     })
     .await

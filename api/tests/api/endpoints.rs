@@ -455,6 +455,8 @@ async fn a_post_that_is_too_large_is_refused_a_few_times_and_then_taken_in_part(
         api.db.texts("SELECT lines_lost::text FROM nodes").await,
         ["1"]
     );
+    let told = "SELECT fact -> 'columns' ->> 'lines_in_all' FROM pending WHERE fact ->> 'name' = 'lines_lost'";
+    assert_eq!(api.db.texts(told).await, ["1"]);
     api.stop().await;
 }
 

@@ -5,13 +5,14 @@
 //! A tour: [`osquery`] is the wire, verbatim. [`enrollment`] decides who a machine is, [`node_config`] what it is sent, by
 //! [`target`]; [`live_query`] what it is asked besides, [`carve`] which files it may
 //! hand over. What it reports is decoded by [`log`], freed of repetitions by
-//! [`fingerprint`], kept as what holds now by [`present`] and judged by [`rule`]; a match becomes a [`finding`].
+//! [`fingerprint`], kept as what holds now by [`present`] and judged by [`rule`], as is what Ostiary itself notes ([`fact`]); a match becomes a [`finding`].
 
 pub mod alert_route;
 pub mod carve;
 pub mod clock;
 pub mod cut_off;
 pub mod enrollment;
+pub mod fact;
 pub mod finding;
 pub mod fingerprint;
 pub mod ids;

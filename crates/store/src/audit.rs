@@ -1,13 +1,16 @@
 //! The audit log: who changed what. Entries are added and read, never changed; the database role may do no more.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
+use ostiary_domain::fact;
 use ostiary_domain::ids::UserId;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::page::{Page, PageRequest};
-use crate::{Conn, Result};
+use crate::reporting_nodes::OSTIARY;
+use crate::{Conn, Result, log_batches};
 
 /// An entry to be written. **Invariant:** `before` and `after` hold no secret.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +35,7 @@ pub struct NewEntry<'a> {
     pub ip: Option<IpAddr>,
 }
 
-/// Writes an entry, in the transaction of the change itself.
+/// Writes an entry, in the transaction of the change itself, and tells rules of it.
 ///
 /// # Errors
 /// Postgres failed.
@@ -53,9 +56,32 @@ pub async fn insert(conn: &mut Conn, entry: &NewEntry<'_>, now: DateTime<Utc>) -
         entry.after,
         entry.ip.map(|ip| ip.to_string())
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    let fact = fact::AUDIT.noted(json!({
+        "action": entry.action, "user_name": entry.user_name, "subject_kind": entry.subject_kind, "subject_id": entry.subject_id,
+        "subject_name": entry.subject_name, "changed": changed(entry), "ip": entry.ip.map(|ip| ip.to_string()),
+    }));
+    log_batches::insert_fact(conn, OSTIARY, &fact, now).await?;
     Ok(())
+}
+
+/// The names of what is another than before, joined by commas.
+fn changed(entry: &NewEntry<'_>) -> String {
+    let empty = Map::new();
+    let keys = |value: &Option<Value>| value.as_ref().and_then(Value::as_object).cloned();
+    let (before, after) = (keys(&entry.before), keys(&entry.after));
+    let (before, after) = (
+        before.as_ref().unwrap_or(&empty),
+        after.as_ref().unwrap_or(&empty),
+    );
+    let names: BTreeSet<&str> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(String::as_str)
+        .collect();
+    names.into_iter().collect::<Vec<_>>().join(",")
 }
 
 /// An entry.

@@ -266,6 +266,42 @@ pub async fn expire(
     Ok(ids.into_iter().map(CarveId).collect())
 }
 
+/// How a carve ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whose it is.
+    pub node_id: NodeId,
+    /// `stored`, `expired` or `failed`.
+    pub state: String,
+    /// The path that was asked for, if it is known by now.
+    pub path: String,
+    /// Files in the archive, if it could be listed.
+    pub file_count: Option<i32>,
+    /// Its size, as the node said.
+    pub carve_size: i64,
+    /// Of the archive, by us.
+    pub sha256: Option<String>,
+    /// Why it ended so; empty when all is well.
+    pub problem: String,
+}
+
+/// How a carve ended; `None` when it has not, or its node is gone.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_ended(conn: &mut Conn, id: CarveId) -> Result<Option<Ended>> {
+    Ok(sqlx::query_as!(
+        Ended,
+        r#"
+        SELECT node_id AS "node_id!: Uuid", state, path, file_count, carve_size, sha256, problem
+        FROM carves WHERE id = $1 AND ended_at IS NOT NULL AND node_id IS NOT NULL
+        "#,
+        id.0
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
 async fn delete_blocks(conn: &mut Conn, carves: &[Uuid]) -> Result<()> {
     sqlx::query!("DELETE FROM carve_blocks WHERE carve_id = ANY ($1)", carves)
         .execute(conn)

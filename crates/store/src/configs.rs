@@ -32,6 +32,18 @@ pub async fn put_document(
     Ok(())
 }
 
+/// A document that some node fetched; `None` if it is gone.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn find_document(conn: &mut Conn, hash: &[u8]) -> Result<Option<String>> {
+    let found = sqlx::query_scalar!(
+        "SELECT document FROM config_documents WHERE hash = $1",
+        hash
+    );
+    Ok(found.fetch_optional(conn).await?)
+}
+
 /// Notes what nodes fetched. Their documents were put before; nodes that were deleted meanwhile are left out.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 
 pub mod alerts;
 pub mod api_tokens;
+pub mod api_uptime;
 pub mod audit;
 pub mod backups;
 pub mod carve_lists;
@@ -46,6 +47,7 @@ pub mod node_merges;
 pub mod node_records;
 pub mod node_versions;
 pub mod nodes;
+pub mod noted_facts;
 pub mod options;
 pub mod overview;
 pub mod packed;

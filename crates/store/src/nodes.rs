@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use ostiary_domain::enrollment::{Candidate, Conflict};
+use ostiary_domain::fact;
 use ostiary_domain::ids::{EnrollSecretId, NodeId};
 use ostiary_domain::node::{IdentifierKind, NodeDetails};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::node_keys::standing;
-use crate::{Conn, Error, Result};
+use crate::{Conn, Error, Result, log_batches};
 
 /// What is written of a node when it enrolls.
 #[derive(Debug)]
@@ -199,18 +200,27 @@ pub async fn count_waiting(conn: &mut Conn) -> Result<i64> {
     Ok(count.fetch_one(conn).await?)
 }
 
-/// Adds to the lines that a node had to throw away, or that we could not take.
+/// Adds to the lines that a node had to throw away, or that we could not take, and tells rules of it.
 ///
 /// # Errors
 /// Postgres failed.
-pub async fn add_lines_lost(conn: &mut Conn, id: NodeId, lines: i64) -> Result<()> {
-    sqlx::query!(
-        "UPDATE nodes SET lines_lost = lines_lost + $2 WHERE id = $1",
+pub async fn add_lines_lost(
+    conn: &mut Conn,
+    id: NodeId,
+    lines: i64,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let in_all = sqlx::query_scalar!(
+        "UPDATE nodes SET lines_lost = lines_lost + $2 WHERE id = $1 RETURNING lines_lost",
         id.0,
         lines
     )
-    .execute(conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    if let Some(in_all) = in_all {
+        let fact = fact::LINES_LOST.noted(json!({"lines": lines, "lines_in_all": in_all}));
+        log_batches::insert_fact(conn, id, &fact, now).await?;
+    }
     Ok(())
 }
 

@@ -153,6 +153,29 @@ fn next_after(node: NodeId) -> Uuid {
     Uuid::from_u128(node.0.as_u128().saturating_add(1))
 }
 
+/// Does any node wait for its first pending row to be worked, that was due before `since`?
+///
+/// # Errors
+/// Postgres failed.
+pub async fn is_any_due_since(conn: &mut Conn, since: DateTime<Utc>) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH RECURSIVE heads AS (
+            (SELECT node_id, due_at FROM pending ORDER BY node_id, id LIMIT 1)
+            UNION ALL
+            SELECT next.node_id, next.due_at
+            FROM heads
+            CROSS JOIN LATERAL (
+                SELECT node_id, due_at FROM pending WHERE node_id > heads.node_id ORDER BY node_id, id LIMIT 1) next
+        )
+        SELECT EXISTS (SELECT FROM heads WHERE due_at < $1) AS "waits!"
+        "#,
+        since
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
 /// Takes the locks of those nodes whose lock is free, in sorted order, without waiting, and says of which. They are held until the
 /// transaction ends.
 ///

@@ -1,6 +1,7 @@
 //! Rules.
 
 use chrono::TimeDelta;
+use ostiary_domain::fact::FACTS;
 use ostiary_domain::finding::Severity;
 use ostiary_domain::ids::RuleId;
 use ostiary_domain::rule::{
@@ -100,7 +101,7 @@ impl RuleDraft {
     }
 }
 
-/// The language of conditions, for the form's builder and for those who write JSON: fields, operators, watches.
+/// The language of conditions, for the form's builder and for those who write JSON: fields, operators, watches, and the facts of Ostiary.
 #[must_use]
 pub fn language() -> Value {
     let fields: Vec<Value> = FIELDS
@@ -120,7 +121,11 @@ pub fn language() -> Value {
         .iter()
         .map(|watch| json!({"name": watch.name, "label": watch.label, "counts": watch.counts, "has_span": watch.has_span}))
         .collect();
-    json!({"fields": fields, "operators": operators, "watches": watches, "column_prefix": COLUMN_PREFIX})
+    let facts: Vec<Value> = FACTS
+        .iter()
+        .map(|kind| json!({"query_name": kind.query_name(), "when": kind.when, "until": kind.until, "columns": kind.columns}))
+        .collect();
+    json!({"fields": fields, "operators": operators, "watches": watches, "facts": facts, "column_prefix": COLUMN_PREFIX})
 }
 
 /// What was typed, compiled as the worker compiles it.

@@ -8,7 +8,7 @@ use ostiary_store::delivery_lists::{self, AttemptRecord, DeliveryFilter, Deliver
 use ostiary_store::finding_lists::{
     self, FindingFilter, FindingRecord, MatchRecord, Order, TimelineRecord,
 };
-use ostiary_store::findings::{Decision, storms};
+use ostiary_store::findings::{Decision, storm_samples};
 use ostiary_store::page::PageRequest;
 use ostiary_store::{node_records, rule_edits, silences};
 use serde::Deserialize;
@@ -219,7 +219,7 @@ pub(super) fn with_attempts(delivery: &DeliveryRecord, attempts: &[AttemptRecord
 
 /// What a finding of the fleet took in: its entities, and the first of its findings.
 async fn fleet(conn: &mut Conn, id: FindingId) -> Result<Value> {
-    let entities = storms::list_entities(conn, id, ENTITIES_SHOWN).await?;
+    let entities = storm_samples::list_entities(conn, id, ENTITIES_SHOWN).await?;
     let filter = FindingFilter {
         within: Some(id),
         ..FindingFilter::default()

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use ostiary_domain::fact::{FACTS, FactKind};
 use ostiary_domain::ids::RuleId;
 use ostiary_store::finding_lists::{self, FindingFilter, Order};
 use ostiary_store::page::PageRequest;
@@ -59,10 +60,12 @@ async fn context(
         .iter()
         .map(|each| json!({"id": each.id, "name": each.name, "kind": each.kind, "enabled": each.enabled}))
         .collect();
+    let mut query_names = ostiary_store::rules::list_query_names(&mut conn, 500).await?;
+    query_names.extend(FACTS.map(FactKind::query_name));
     Ok(json!({
         "rule": rule.map(|(id, name)| json!({"id": id, "name": name})), "form": form, "errors": errors, "destinations": listed,
         "language": rules::language(), "all_tags": tags::names(&mut conn).await?, "trial": null, "days": "7",
-        "query_names": ostiary_store::rules::list_query_names(&mut conn, 500).await?,
+        "query_names": query_names,
     }))
 }
 

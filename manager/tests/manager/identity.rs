@@ -115,7 +115,7 @@ async fn an_admin_decides_and_the_audit_log_remembers() {
     let one = "SELECT concat_ws(' ', id, approval IS NULL, identity_reestablished_at IS NOT NULL,
         (SELECT count(*) FROM node_keys WHERE node_id = nodes.id)) FROM nodes";
     assert_eq!(world.test_db.texts(one).await, [format!("{NODE} t t 2")]);
-    let fact = "SELECT concat_ws(' ', node_id, fact->>'name', fact->'columns'->>'reestablished', fact->'columns'->>'secret') FROM pending";
+    let fact = "SELECT concat_ws(' ', node_id, fact->>'name', fact->'columns'->>'reestablished', fact->'columns'->>'secret') FROM pending WHERE fact->>'name' = 'enrolled'";
     assert_eq!(
         world.test_db.texts(fact).await,
         [format!("{NODE} enrolled 1 laptops")]

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::listing::{Incoming, joined};
+use super::upkeep::note_done;
 use crate::App;
 
 /// How long a carve is held without a sign of life.
@@ -83,6 +84,9 @@ async fn put_off(app: &App, carve: &ToJoin, error: &ostiary_blobs::Error) -> Res
 async fn fail(app: &App, carve: &ToJoin, error: &JoinError) -> Result<()> {
     let mut tx = app.db.begin().await?;
     let failed = carve_upkeep::fail(&mut tx, carve, &error.to_string(), app.now()).await?;
+    if failed {
+        note_done(app, &mut tx, carve.id).await?;
+    }
     Db::commit(tx).await?;
     if failed {
         tracing::error!(carve.id = %carve.id, %error, "a carve cannot be joined");
@@ -149,6 +153,9 @@ async fn join(app: &App, carve: &ToJoin) -> std::result::Result<(), JoinError> {
     writer.finish().await?;
     let mut tx = app.db.begin().await?;
     let ours = carve_upkeep::put_joined(&mut tx, carve, &joined, app.now()).await?;
+    if ours {
+        note_done(app, &mut tx, carve.id).await?;
+    }
     Db::commit(tx).await?;
     if ours {
         tracing::info!(carve.id = %carve.id, bytes = shape.carve_size(), format = joined.format, "a carve is stored");

@@ -3,7 +3,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use ostiary_domain::carve::carve_row;
-use ostiary_store::{Db, Result, backups, carve_upkeep};
+use ostiary_domain::fact;
+use ostiary_domain::ids::CarveId;
+use ostiary_store::{Conn, Db, Result, backups, carve_upkeep, pending};
+use serde_json::json;
 
 use crate::App;
 
@@ -20,12 +23,28 @@ pub(crate) async fn give_up(app: &App) -> Result<()> {
     let before = now - app.settings.carves.timeout();
     let mut tx = app.db.begin().await?;
     let expired = carve_upkeep::expire(&mut tx, before, now).await?;
+    for id in &expired {
+        note_done(app, &mut tx, *id).await?;
+    }
     carve_upkeep::end_sessions(&mut tx, before).await?;
     Db::commit(tx).await?;
     for id in expired {
         tracing::info!(carve.id = %id, "a carve is given up: blocks never came");
         metrics::counter!("ostiary_carves_expired_total").increment(1);
     }
+    Ok(())
+}
+
+/// Tells rules that a carve has ended, in the transaction that ended it.
+pub(super) async fn note_done(app: &App, conn: &mut Conn, id: CarveId) -> Result<()> {
+    let Some(ended) = carve_upkeep::find_ended(conn, id).await? else {
+        return Ok(());
+    };
+    let fact = fact::CARVE_DONE.noted(json!({
+        "carve_id": id, "state": ended.state, "path": ended.path, "files": ended.file_count, "bytes": ended.carve_size,
+        "sha256": ended.sha256, "problem": ended.problem,
+    }));
+    pending::insert_fact(conn, ended.node_id, &fact, app.now()).await?;
     Ok(())
 }
 

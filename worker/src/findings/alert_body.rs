@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ostiary_domain::ids::FindingId;
-use ostiary_store::findings::storms::Sample;
+use ostiary_store::findings::storm_samples::Sample;
 use ostiary_store::reporting_nodes::ReportingNode;
 use ostiary_store::rules::StoredRule;
 use serde_json::{Map, Value, json};

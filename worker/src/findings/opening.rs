@@ -8,7 +8,7 @@ use ostiary_domain::node::NodeFacts;
 use ostiary_store::alerts::{self, NewAlert};
 use ostiary_store::deliveries::{self, NewDelivery};
 use ostiary_store::findings::storms::{self, JustOpened, TakenIn};
-use ostiary_store::findings::{self, By, Entry, EntryKind, Matched, Upserted};
+use ostiary_store::findings::{self, By, Entry, EntryKind, Matched, Upserted, storm_samples};
 use ostiary_store::reporting_nodes::OSTIARY;
 use ostiary_store::rules::StoredRule;
 use ostiary_store::silences::ActiveSilence;
@@ -164,7 +164,7 @@ impl<'s> Opener<'s> {
                 if silenced {
                     return Ok(());
                 }
-                let sample = storms::sample(conn, fleet, NODES_NAMED).await?;
+                let sample = storm_samples::sample(conn, fleet, NODES_NAMED).await?;
                 (fleet, None, fleet_body(fleet, subject, &sample))
             }
         };

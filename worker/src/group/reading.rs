@@ -173,7 +173,7 @@ impl<'g> Group<'g> {
         };
         let late = post.received_at - execution.occurred_at > self.app.settings.worker.late_after();
         self.counts.rows += execution.rows.len() as u64;
-        self.writes.vitals.take(node, execution);
+        let facts = self.writes.vitals.take(node, execution);
         let source = Source {
             node,
             batch_id: Some(post.batch_id),
@@ -183,6 +183,9 @@ impl<'g> Group<'g> {
         self.writes
             .judge
             .execution(source, execution, &change, present);
+        for fact in &facts {
+            self.writes.judge.fact(source, fact);
+        }
         self.writes.events.push(NewEvent {
             node_id: post.node_id,
             query_name_id: id,

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ostiary_domain::fact;
 use ostiary_domain::ids::NodeId;
 use ostiary_domain::rollout::{Inside, Kind, Trouble, Verdict};
 use ostiary_store::rollout_nodes::{self, NodeProgress};
 use ostiary_store::rollouts::{self, Rollout, Stage};
 use ostiary_store::{Conn, Db, Result, config_revisions, pending};
+use serde_json::json;
 
 use super::look::Look;
 use crate::App;
-use crate::facts::{CONFIG_NOT_TAKEN_UP, ROLLOUT_HALTED, rollout_fact};
 
 /// Nodes that are named in the reason of a halt, and of which rules hear.
 const NAMED: usize = 5;
@@ -121,12 +122,15 @@ async fn halt(
         .collect();
     rollout_nodes::note_troubles(conn, rollout.id, &texts).await?;
     for trouble in troubles.iter().take(TOLD) {
-        let fact = if trouble.kind == Kind::NotTakenUp {
-            CONFIG_NOT_TAKEN_UP
+        let kind = if trouble.kind == Kind::NotTakenUp {
+            &fact::CONFIG_NOT_TAKEN_UP
         } else {
-            ROLLOUT_HALTED
+            &fact::ROLLOUT_HALTED
         };
-        let fact = rollout_fact(fact, rollout, &trouble.text);
+        let fact = kind.noted(json!({
+            "reason": trouble.text, "rollout_id": rollout.id, "revision": rollout.revision,
+            "base_revision": rollout.base_revision, "stage": rollout.stage + 1,
+        }));
         pending::insert_fact(conn, trouble.node, &fact, now).await?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::{SubsecRound as _, TimeDelta};
 use ostiary_domain::carve::CarveOptions;
 use ostiary_domain::ids::NodeId;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -124,9 +125,21 @@ async fn a_complete_carve_becomes_one_object_with_a_listing() {
         ("etc/hosts", b"127.0.0.1 localhost"),
         ("etc/it's", &[7; 3000]),
     ]);
+    let done = json!({"condition": "AND", "rules": [
+        {"field": "query_name", "operator": "equal", "value": "ostiary/carve_done"},
+        {"field": "column", "operator": "column_equal", "value": ["state", "stored"]},
+    ]});
+    carves.stage.rule("a carve is here", &done, "").await;
     let id = carves.carve(node, &content, 1000, &[]).await;
     carves.stage.work().await;
     assert_eq!(std::fs::read(carves.object(id)).unwrap(), content);
+    assert_eq!(
+        carves
+            .stage
+            .texts("SELECT concat_ws(' ', rule_name, node_name, columns ->> 'files') FROM findings f JOIN finding_matches ON finding_id = f.id")
+            .await,
+        ["a carve is here web-1 2"]
+    );
     let sha256 = hex(&Sha256::digest(&content));
     assert_eq!(
         carves

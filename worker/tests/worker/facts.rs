@@ -201,3 +201,41 @@ async fn the_end_of_a_certificate_is_told_once_at_each_number_of_days() {
     assert_eq!(stage.texts(days).await.len(), 2);
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_renewed_resolves_its_finding() {
+    let stage = Stage::new().await;
+    stage
+        .rule(
+            "certificates",
+            &on_fact("ostiary/certificate_expiring"),
+            "watch='present'",
+        )
+        .await;
+    let (soon, renewed) = (ending_in(20, &stage), ending_in(400, &stage));
+    for (id, pem) in [(1, &soon), (2, &renewed)] {
+        let mut conn = stage.test.db.acquire().await.unwrap();
+        certificates::put_served(&mut conn, ChainRole::Api, &[id; 32], pem, stage.now())
+            .await
+            .unwrap();
+        drop(conn);
+        stage.app.keep_up().await.unwrap();
+        stage.work().await;
+        let states = stage.texts("SELECT state FROM findings").await;
+        assert_eq!(states, ["open"], "while both are served");
+    }
+    // The old one is served no more.
+    stage.clock.advance(seconds(3600));
+    let mut conn = stage.test.db.acquire().await.unwrap();
+    certificates::put_served(&mut conn, ChainRole::Api, &[2; 32], &renewed, stage.now())
+        .await
+        .unwrap();
+    drop(conn);
+    stage.app.keep_up().await.unwrap();
+    stage.work().await;
+    assert_eq!(
+        stage.texts("SELECT state FROM findings").await,
+        ["resolved"]
+    );
+    stage.end().await;
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod carves;
+mod dead_man;
 mod drift;
 mod facts;
 mod many_rules;
@@ -11,6 +12,7 @@ mod quiet;
 mod rollouts;
 mod running;
 mod sinks;
+mod standing;
 mod support;
 mod trouble;
 mod watches;

@@ -48,6 +48,7 @@ pub(crate) fn settings(test: &TestDb) -> Settings {
         rollouts: defaults.rollouts,
         storms: defaults.storms,
         worker: defaults.worker,
+        dead_man: Default::default(),
         carves: Default::default(),
         blobs: Default::default(),
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::fact;
 use crate::ids::NodeId;
 use crate::node::NodeDetails;
 
@@ -21,21 +22,18 @@ pub struct Joined<'a> {
 }
 
 impl Joined<'_> {
-    /// The fact `enrolled`: `{"name": …, "columns": {…}}`.
+    /// The fact that it has enrolled.
     #[must_use]
     pub fn to_fact(&self) -> Value {
-        json!({
-            "name": "enrolled",
-            "columns": {
-                "host_identifier": self.details.host_identifier,
-                "hostname": self.details.hostname,
-                "platform": self.details.platform,
-                "osquery_version": self.details.osquery_version,
-                "ip": self.ip,
-                "secret": self.secret,
-                "conflict_with": self.conflict_with.map(|id| id.to_string()).unwrap_or_default(),
-                "reestablished": if self.reestablished { "1" } else { "0" },
-            }
-        })
+        fact::ENROLLED.noted(json!({
+            "host_identifier": self.details.host_identifier,
+            "hostname": self.details.hostname,
+            "platform": self.details.platform,
+            "osquery_version": self.details.osquery_version,
+            "ip": self.ip,
+            "secret": self.secret,
+            "conflict_with": self.conflict_with.map(|id| id.to_string()).unwrap_or_default(),
+            "reestablished": if self.reestablished { "1" } else { "0" },
+        }))
     }
 }

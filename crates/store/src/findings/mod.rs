@@ -9,6 +9,7 @@ mod entries;
 mod opening;
 mod recovering;
 mod retaining;
+pub mod storm_samples;
 pub mod storms;
 mod telling;
 
@@ -16,5 +17,5 @@ pub use deciding::{Decision, Stated, comment, decide, list_told_members};
 pub use entries::{By, Entry, EntryKind, insert_entry};
 pub use opening::{LATEST_KEPT, Match, Matched, Upserted, upsert};
 pub use recovering::{Recovery, recover};
-pub use retaining::{delete_old, unsilence};
+pub use retaining::{delete_old, delete_old_silences, unsilence};
 pub use telling::{FollowUp, follow_up};

@@ -7,8 +7,9 @@ use super::By;
 use super::entries::{Entry, EntryKind, insert_entry};
 use crate::{Conn, Result};
 
-/// Deletes findings that were resolved before `before`, with their matches, timelines, alerts and deliveries, at most `limit`; gives how
-/// many. What is not resolved stays, however old.
+/// Deletes findings that were resolved before `before`, and those that nobody resolved and that last matched before it, with their
+/// matches, timelines, alerts and deliveries; at most `limit`, and gives how many. What holds until it recovers stays, however old: a rule
+/// on present rows does not match again while they stay.
 ///
 /// # Errors
 /// Postgres failed.
@@ -16,8 +17,11 @@ pub async fn delete_old(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> R
     let gone = sqlx::query!(
         r#"
         DELETE FROM findings WHERE id IN (
-            SELECT id FROM findings WHERE state = 'resolved' AND resolved_at < $1 ORDER BY resolved_at LIMIT $2
-            FOR UPDATE SKIP LOCKED)
+            SELECT id FROM findings f
+            WHERE (state = 'resolved' AND resolved_at < $1)
+                OR (state <> 'resolved' AND last_matched_at < $1 AND NOT EXISTS (
+                    SELECT FROM rules r WHERE r.id = f.rule_id AND r.enabled AND r.watch IN ('present', 'absence')))
+            LIMIT $2 FOR UPDATE SKIP LOCKED)
         "#,
         before,
         limit
@@ -25,6 +29,20 @@ pub async fn delete_old(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> R
     .execute(conn)
     .await?;
     Ok(gone.rows_affected())
+}
+
+/// Deletes silences that were over before `before`.
+///
+/// # Errors
+/// Postgres failed.
+pub async fn delete_old_silences(conn: &mut Conn, before: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "DELETE FROM silences WHERE least(ends_at, ended_at) < $1",
+        before
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// A finding that was opened silently has matched again, and no silence covers it any more: from now on it counts as told.

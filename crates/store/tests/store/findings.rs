@@ -328,3 +328,69 @@ async fn comments_and_follow_ups_stand_in_the_timeline() {
         ]
     );
 }
+
+#[tokio::test]
+async fn what_is_long_over_or_was_long_not_seen_is_forgotten_but_not_what_holds() {
+    let stage = Stage::new().await;
+    let (long_ago, lately) = (stage.later(-1000), stage.later(-1));
+    let (long_ago, lately) = (long_ago.to_rfc3339(), lately.to_rfc3339());
+    let holding = "01900000-0000-7000-8000-0000000000e2";
+    let finding = |name: &str, rule: &str, state: &str, matched: &str, resolved: &str| {
+        let resolved = match resolved {
+            "" => "NULL".to_owned(),
+            at => format!("'{at}'"),
+        };
+        format!(
+            "INSERT INTO findings (id, rule_id, rule_name, node_id, node_name, entity_hash, entity, severity, state, opened_at,
+                last_matched_at, resolved_at)
+             VALUES (gen_random_uuid(), '{rule}', 'r', '{NODE}', 'web-1', '{name}', '{name}', 'high', '{state}', '{long_ago}', '{matched}',
+                {resolved});"
+        )
+    };
+    let silence = |reason: &str, ends: &str, ended: &str| {
+        format!(
+            "INSERT INTO silences (id, rule_id, reason, ends_at, created_at, created_by_name, ended_at)
+             VALUES (gen_random_uuid(), '{RULE}', '{reason}', '{ends}', '{long_ago}', 'ann', {ended});"
+        )
+    };
+    let far = stage.later(1000).to_rfc3339();
+    stage
+        .test
+        .execute(
+            &[
+                format!(
+                    "INSERT INTO rules (id, name, conditions, severity, created_at, updated_at, watch)
+                        VALUES ('{holding}', 'holds', '{{}}', 'high', now(), now(), 'present');"
+                ),
+                finding("over", RULE, "resolved", &long_ago, &long_ago),
+                finding("over lately", RULE, "resolved", &long_ago, &lately),
+                finding("never resolved", RULE, "acknowledged", &long_ago, ""),
+                finding("goes on", RULE, "open", &lately, ""),
+                finding("holds", holding, "open", &long_ago, ""),
+                silence("ended long ago", &far, &format!("'{long_ago}'")),
+                silence("ran out long ago", &long_ago, "NULL"),
+                silence("goes on", &far, "NULL"),
+            ]
+            .concat(),
+        )
+        .await;
+    let mut conn = stage.worker.acquire().await.unwrap();
+    let before = stage.later(-500);
+    let deleted = findings::delete_old(&mut conn, before, 10).await.unwrap();
+    assert_eq!(deleted, 2);
+    findings::delete_old_silences(&mut conn, before)
+        .await
+        .unwrap();
+    drop(conn);
+    assert_eq!(
+        stage
+            .test
+            .texts("SELECT entity FROM findings ORDER BY 1")
+            .await,
+        ["goes on", "holds", "over lately"]
+    );
+    assert_eq!(
+        stage.test.texts("SELECT reason FROM silences").await,
+        ["goes on"]
+    );
+}
