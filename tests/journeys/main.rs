@@ -22,5 +22,7 @@ mod osqueryd;
 mod recordings;
 mod restore;
 mod rollouts;
+mod rule_speed;
+mod rules;
 mod sinks;
 mod troubles;

@@ -1,6 +1,7 @@
 // What pages gain from JavaScript. Everything also works without it: reading, filters, forms.
 import "htmx.org";
-import "./rules.js";
+import { showBuilders } from "./rules.js";
+import { tryInPlace } from "./trial.js";
 
 const TYPING = new Set(["INPUT", "TEXTAREA", "SELECT"]);
 
@@ -155,6 +156,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 
 localTimes(document);
+showBuilders(document);
+tryInPlace((fresh) => {
+  localTimes(fresh);
+  showBuilders(fresh);
+});
 for (const form of document.querySelectorAll("form[data-chooser]")) countChosen(form);
 
 /** Shows below the templates of a destination what they make of a sample. Nothing is stored or sent. */

@@ -203,7 +203,12 @@ function showWatch(form) {
   for (const part of form.querySelectorAll("[data-watch-needs]")) part.hidden = !chosen.dataset[part.dataset.watchNeeds];
 }
 
-for (const area of document.querySelectorAll("textarea[data-rule-language]")) {
+/** Puts a builder before each text area of conditions. */
+export function showBuilders(root) {
+  for (const area of root.querySelectorAll("textarea[data-rule-language]")) showBuilder(area);
+}
+
+function showBuilder(area) {
   const box = document.getElementById(area.dataset.ruleBuilder);
   const tabs = document.getElementById(area.dataset.ruleTabs);
   let builder = new Builder(area, box);

@@ -124,8 +124,23 @@ pub async fn dry_run(app: &App, _: &Permit<Edit>, draft: &RuleDraft, days: &str)
     };
     let began = Instant::now();
     let now = app.now();
-    let cut_off_at = run.over(now - TimeDelta::days(days), now).await?;
-    Ok(run.report(days, cut_off_at, began))
+    let mut awaited = Awaited { is_over: false };
+    let cut_off_at = run.over(now - TimeDelta::days(days), now).await;
+    awaited.is_over = true;
+    Ok(run.report(days, cut_off_at?, began))
+}
+
+/// Says in the log when a run ends because nobody waits for it any more.
+struct Awaited {
+    is_over: bool,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if !self.is_over {
+            tracing::info!("a dry run was given up: whoever asked for it went away");
+        }
+    }
 }
 
 struct Run {
@@ -163,7 +178,14 @@ impl Run {
                 let span = (begin, end);
                 let queries = queries.as_deref();
                 let events =
-                    rules_history::list_events(&mut self.tx, queries, span, after, SLICE).await?;
+                    rules_history::list_events(&mut self.tx, queries, span, after, SLICE).await;
+                let events = match events {
+                    // A statement took too long; what was looked at until then is an outcome.
+                    Err(error) if error.is_cancelled() => {
+                        return Ok(Some(after.map_or(begin, |(at, _)| at)));
+                    }
+                    events => events?,
+                };
                 let Some(last) = events.last() else { break };
                 let reached = last.received_at;
                 after = Some((reached, last.id));

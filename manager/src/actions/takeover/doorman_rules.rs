@@ -96,7 +96,8 @@ impl RulePlan {
             return Ok(());
         }
         if asks_for_time(&conditions) {
-            let text = "It is left out: it asks for the field timestamp, which never matches in Doorman and does not exist here.";
+            let text = "It is left out: it asks for the field timestamp, on which rules of Doorman fail, so nobody knows what it would find. Here that \
+                field is the time of an event in seconds, and the rule can be made anew.";
             self.note("danger", &name, text.to_owned());
             return Ok(());
         }
