@@ -4,7 +4,7 @@
 //! A rule sees a fact as a row of the query `ostiary/<name>` with the action `triggered`. Some facts end: a rule that waits for rows
 //! that hold ([`Watch::Present`](crate::rule::Watch::Present)) resolves its finding then.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::finding::Entity;
 use crate::osquery::Columns;
@@ -244,15 +244,23 @@ impl FactKind {
     /// do not apply may be missing.
     #[must_use]
     pub fn noted(&self, columns: Value) -> Value {
-        debug_assert!(self.knows(&columns), "{}: {columns}", self.name);
-        json!({"name": self.name, "columns": columns})
+        Value::Object(self.told(columns))
     }
 
     /// That it is so no longer, and why. `columns` must hold those of the entity.
     #[must_use]
     pub fn ended(&self, reason: &str, columns: Value) -> Value {
+        let mut told = self.told(columns);
+        told.insert("ended".to_owned(), reason.into());
+        Value::Object(told)
+    }
+
+    fn told(&self, columns: Value) -> Map<String, Value> {
         debug_assert!(self.knows(&columns), "{}: {columns}", self.name);
-        json!({"name": self.name, "columns": columns, "ended": reason})
+        let mut told = Map::new();
+        told.insert("name".to_owned(), self.name.into());
+        told.insert("columns".to_owned(), columns);
+        told
     }
 
     fn knows(&self, columns: &Value) -> bool {
