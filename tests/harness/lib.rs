@@ -6,6 +6,7 @@
 mod browser;
 mod fleet;
 mod forms;
+mod receiver;
 mod rest;
 mod servers;
 pub mod soak;
@@ -18,6 +19,7 @@ mod world;
 pub use browser::run_browser;
 pub use fleet::rule_of;
 pub use forms::{Forms, Page};
+pub use receiver::{Receiver, Reply};
 pub use rest::Rest;
 pub use servers::Servers;
 pub use stored::{Stored, StoredExecution, StoredRow, StoredStatus, StoredTask};

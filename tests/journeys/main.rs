@@ -5,6 +5,7 @@
     reason = "all of this is test code, which fails where it stands"
 )]
 
+mod alerts;
 mod broken_restores;
 mod carves;
 mod configs;

@@ -10,7 +10,6 @@ pub mod destinations;
 mod http;
 mod own_templates;
 mod sign_of_life;
-mod sign_of_life;
 pub mod sinks;
 mod smtp;
 mod syslog;
