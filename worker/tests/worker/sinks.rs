@@ -359,7 +359,11 @@ async fn how_fast_lines_are_forwarded() {
     let rows: Vec<Value> = (0..20).map(row).collect();
     let snapshot = crate::support::snapshot("q", yard.stage.unix_now(), json!(rows));
     yard.stage.results(node, &[snapshot]).await;
-    yard.stage.until_there_is("events").await;
+    until("it is stored", async || {
+        yard.stage.work().await;
+        yard.stage.count("events").await > 0
+    })
+    .await;
     yard.stage
         .test
         .execute(
