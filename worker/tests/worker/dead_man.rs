@@ -41,7 +41,7 @@ async fn a_sign_of_life_is_given_only_while_an_api_is_there_and_work_is_done() {
     is_up(&stage).await;
     assert!(stage.app.signal_life().await.unwrap());
     assert_eq!(calls.load(Ordering::SeqCst), 1);
-    assert!(!format!("{:?}", stage.app.settings).contains("secret"));
+    assert!(!format!("{:?}", stage.app.settings.dead_man).contains("secret"));
     stage.clock.advance(seconds(300));
     assert!(!stage.app.signal_life().await.unwrap(), "no api is there");
     is_up(&stage).await;
