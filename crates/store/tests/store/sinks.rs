@@ -7,7 +7,7 @@ use ostiary_store::sinks::runs::{self, Sent};
 use ostiary_store::sinks::sources::{self, Slice};
 use ostiary_store::sinks::{Horizons, Position, Source, cursors};
 use ostiary_store::testing::{TestDb, execute};
-use ostiary_store::{Conn, Db, partitions};
+use ostiary_store::{Conn, Db, findings, partitions};
 use uuid::Uuid;
 
 use crate::machine_time;
@@ -279,5 +279,40 @@ async fn every_change_of_a_finding_is_noted_once_whoever_makes_it() {
     assert_eq!(changes[0].finding["entity"], "sdb");
     let first = changes[0].first_match.as_ref().unwrap();
     assert_eq!(first["columns"]["model"], "stick");
+    test.drop().await;
+}
+
+#[tokio::test]
+async fn what_is_noted_of_a_finding_is_kept_as_long_as_the_finding() {
+    let (test, now) = (TestDb::new().await, machine_time());
+    make_sink(&test, now).await;
+    let worker = test.as_role("ostiary_worker");
+    let mut manager = test.as_role("ostiary_manager").acquire().await.unwrap();
+    cursors::set_sources(&mut manager, SINK, &[Source::FindingChanges])
+        .await
+        .unwrap();
+    test.execute(
+        "INSERT INTO findings (id, rule_name, node_name, entity_hash, entity, severity, state, opened_at, last_matched_at, resolved_at)
+         SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'usb', 'web-1', n::text::bytea, 'sdb', 'high', 'resolved', now(),
+            now(), now() - n * interval '10 days' FROM generate_series(1, 3) n;
+         UPDATE sink_cursors SET after_id = 2 WHERE source = 'finding_changes';",
+    )
+    .await;
+    let mut conn = worker.acquire().await.unwrap();
+    let before = now - TimeDelta::days(15);
+    let deleted = findings::delete_old(&mut conn, before, 10).await;
+    assert_eq!(deleted.unwrap(), 2);
+    let slice = Slice {
+        after: 0,
+        up_to: i64::MAX,
+        rows: 10,
+        bytes: 0,
+    };
+    let left = sources::list_finding_changes(&mut conn, slice)
+        .await
+        .unwrap();
+    assert_eq!(left.len(), 1);
+    let line = edits::find(&mut conn, SINK).await.unwrap().unwrap();
+    assert_eq!(line.lost_lines, 1, "the third was not read yet");
     test.drop().await;
 }
