@@ -141,7 +141,7 @@ impl Plan {
         WorldOptions::demo()
             .private_servers()
             // Each drift is to be told alone, though many nodes have it.
-            .set("OSTIARY_STORMS__LEAST_NODES", "1000000")
+            .set("STORMS__LEAST_NODES", "1000000")
     }
 
     /// Runs all of it in such a world. `say` gets a line whenever there is something to tell.
