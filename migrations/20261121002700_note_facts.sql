@@ -22,5 +22,7 @@ CREATE TABLE api_uptime (
 );
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON noted_facts TO ostiary_worker;
+-- a merge of two nodes
+GRANT SELECT, INSERT, DELETE ON noted_facts TO ostiary_manager;
 GRANT SELECT, INSERT, UPDATE ON api_uptime TO ostiary_api;
 GRANT SELECT ON api_uptime TO ostiary_worker;

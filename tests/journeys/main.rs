@@ -10,6 +10,7 @@ mod broken_restores;
 mod carves;
 mod configs;
 mod crashes;
+mod deciding;
 mod doorman;
 mod end_to_end;
 mod floors;

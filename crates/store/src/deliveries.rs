@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 use crate::{Conn, Result};
 
+/// Sets the locks of destinations that gather apart from other advisory locks.
+const DIGEST_LOCK: i64 = 0x6f73_7469_6469_6773;
+
 /// A delivery to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewDelivery {
@@ -143,6 +146,7 @@ pub async fn take(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<Option<Claimed>> {
+    await_turn(&mut *conn, id).await?;
     let may_try = sqlx::query_scalar!(
         r#"
         WITH probe AS (
@@ -174,6 +178,22 @@ pub async fn take(
         return Ok(None);
     }
     claim(conn, id.0, now, lease_until).await
+}
+
+/// Where a destination gathers, one transaction claims at a time: two at once would split what is to be told in one message.
+async fn await_turn(conn: &mut Conn, id: DeliveryId) -> Result<()> {
+    sqlx::query!(
+        r#"
+        SELECT pg_advisory_xact_lock(hashtextextended(t.id::text, $2))
+        FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+        WHERE d.id = $1 AND t.digest_minutes > 0
+        "#,
+        id.0,
+        DIGEST_LOCK
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Claims what else waits for the destination of a claimed delivery and is due, up to `limit`, in order: it is told in one message

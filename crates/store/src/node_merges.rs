@@ -123,6 +123,19 @@ pub async fn merge(conn: &mut Conn, merge: &Merge) -> Result<Option<Moved>> {
     )
     .execute(&mut *conn)
     .await?;
+    // What was noted of it ends where its findings are now. Of what holds on both nodes, one note is enough.
+    sqlx::query!(
+        r#"
+        WITH gone AS (DELETE FROM noted_facts WHERE node_id = $1 RETURNING *)
+        INSERT INTO noted_facts (node_id, name, entity, noted_at, columns)
+        SELECT $2, name, entity, noted_at, columns FROM gone
+        ON CONFLICT (name, node_id, entity) DO NOTHING
+        "#,
+        gone,
+        kept
+    )
+    .execute(&mut *conn)
+    .await?;
     node_conflicts::refresh_flags(conn, &[merge.kept]).await?;
     Ok(Some(
         moved

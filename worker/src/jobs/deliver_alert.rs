@@ -82,6 +82,8 @@ pub(crate) async fn deliver(
         let along =
             deliveries::take_along(&mut tx, &claimed[0], started_at, lease_until, MOST_ALONG);
         claimed.extend(along.await?);
+        // Whichever was claimed first, people read them in the order in which they were recorded, which is that of their ids.
+        claimed.sort_by_key(|each| each.id);
     }
     Db::commit(tx).await?;
     let timer = Instant::now();
@@ -94,9 +96,9 @@ pub(crate) async fn deliver(
     };
     let mut tx = db.begin().await?;
     let mut outcomes = Vec::new();
-    let with_first = format!("Told in one message with delivery {id}.");
-    for each in &claimed {
-        let is_along = each.id != id && !body.is_empty();
+    let with_first = format!("Told in one message with delivery {}.", claimed[0].id);
+    for (place, each) in claimed.iter().enumerate() {
+        let is_along = place > 0 && !body.is_empty();
         let attempt = Attempt {
             started_at,
             duration_ms,
@@ -111,12 +113,14 @@ pub(crate) async fn deliver(
         note_health(&mut tx, destination, &result, now).await?;
     }
     Db::commit(tx).await?;
-    let told: Vec<Outcome> = claimed
-        .iter()
-        .zip(&outcomes)
-        .map(|(each, attempt)| tell(each, attempt))
-        .collect();
-    Ok(told[0])
+    let mut outcome = Outcome::NotDue;
+    for (each, attempt) in claimed.iter().zip(&outcomes) {
+        let told = tell(each, attempt);
+        if each.id == id {
+            outcome = told;
+        }
+    }
+    Ok(outcome)
 }
 
 /// Notes in the destination's circuit whether it works. Whoever refuses what was said listens, so that is no failure of the

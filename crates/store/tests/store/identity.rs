@@ -77,6 +77,11 @@ async fn two_nodes(test: &TestDb) {
 async fn a_merge_loses_nothing_of_either_node() {
     let test = TestDb::new().await;
     two_nodes(&test).await;
+    test.execute(&format!(
+        r#"INSERT INTO noted_facts (node_id, name, noted_at, columns) VALUES ('{GONE}', 'conflict', now(), '{{"of": "gone"}}'),
+            ('{KEPT}', 'conflict', now(), '{{"of": "kept"}}'), ('{GONE}', 'config_not_taken_up', now(), '{{"of": "gone"}}')"#
+    ))
+    .await;
     let manager = as_role(&test, "ostiary_manager");
     let merge = Merge {
         gone: id(GONE),
@@ -98,6 +103,11 @@ async fn a_merge_loses_nothing_of_either_node() {
         let test = &test;
         async move { test.texts(sql).await.join(" ") }
     };
+    // What was noted of facts ends on the node that stays.
+    assert_eq!(
+        one("SELECT concat_ws(' ', name, columns->>'of', right(node_id::text, 1)) FROM noted_facts ORDER BY 1").await,
+        "config_not_taken_up gone b conflict kept b"
+    );
     // Of the node that was seen last: what it said of itself, its config, its rows of a query that both ran.
     assert_eq!(
         one(
@@ -203,13 +213,14 @@ async fn history_follows(test: &TestDb) {
 /// A later migration that keeps something of nodes without a foreign key must say what a merge does with it.
 #[tokio::test]
 async fn whatever_names_a_node_is_moved_by_a_merge() {
-    const WITHOUT_KEY: [&str; 12] = [
+    const WITHOUT_KEY: [&str; 13] = [
         // moved by merge_nodes
         "present_rows",
         "post_fingerprints",
         "pending",
         // moved by merge
         "finding_changes",
+        "noted_facts",
         // made one of two by rule_merges
         "rule_value_nodes",
         "rule_times",
