@@ -1,6 +1,8 @@
 //! Rows that rules match, gathered into matters: one per rule, node and entity. Nothing is written here; what rules count in Postgres is
 //! settled by [`crate::counting`].
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -20,13 +22,11 @@ use crate::facts::Fact;
 use crate::findings::Recovery;
 use crate::knowledge::Rules;
 use crate::vitals;
+use rows::{Holding, Others, Seen, read};
 
 /// Matters of one rule on one node in one group. A rule that matches every row of a large snapshot must not open thousands of
 /// findings; what is beyond is counted on one of its own.
 const MOST_MATTERS: usize = 200;
-
-/// Rows of one change that are looked at for what was before, or is after.
-const MOST_OTHERS: usize = 500;
 
 /// What rows of one group say about one entity.
 #[derive(Debug)]
@@ -461,106 +461,4 @@ impl Matter<'_> {
             occurred_at: source.occurred_at,
         });
     }
-}
-
-/// A row, as one change shows it.
-#[derive(Clone, Copy)]
-struct Seen<'s> {
-    action: Action,
-    columns: &'s Columns<'s>,
-    /// What went by the same change, if it came; what came, if it went.
-    others: &'s [Columns<'s>],
-}
-
-impl<'s> Seen<'s> {
-    fn alone(action: Action, columns: &'s Columns<'s>) -> Self {
-        Self {
-            action,
-            columns,
-            others: &[],
-        }
-    }
-}
-
-/// The rows of one change, by whether they came or went.
-struct Others<'e> {
-    came: Vec<Columns<'e>>,
-    went: Vec<Columns<'e>>,
-}
-
-impl<'e> Others<'e> {
-    fn of(execution: &Execution<'e>, change: &Change) -> Self {
-        // Of a new set everything came, in the place of nothing.
-        if change.is_baseline {
-            return Self {
-                came: Vec::new(),
-                went: Vec::new(),
-            };
-        }
-        let rows = execution.rows.iter().zip(&change.standings);
-        let (went, came): (Vec<_>, Vec<_>) = rows
-            .filter(|(_, standing)| **standing != Standing::Known)
-            .map(|(row, _)| row)
-            .take(MOST_OTHERS)
-            .partition(|row| row.action == Action::Removed);
-        let columns = |rows: Vec<&ostiary_domain::log::Row<'e>>| -> Vec<Columns<'e>> {
-            rows.into_iter().map(|row| row.columns.clone()).collect()
-        };
-        let mut went = columns(went);
-        went.extend(
-            change
-                .removed
-                .iter()
-                .take(MOST_OTHERS)
-                .filter_map(|row| read(row)),
-        );
-        Self {
-            came: columns(came),
-            went,
-        }
-    }
-
-    fn opposite(&self, action: Action) -> &[Columns<'e>] {
-        match action {
-            Action::Removed => &self.came,
-            _ => &self.went,
-        }
-    }
-}
-
-/// What holds of one query on one node.
-struct Holding<'h> {
-    query_name: &'h str,
-    came_as: Action,
-    present: &'h RowSet,
-    is_baseline: bool,
-}
-
-impl Holding<'_> {
-    /// The rows that fit a rule.
-    fn rows(&self, rule: &Rule, source: Source<'_>) -> Vec<Columns<'static>> {
-        self.present
-            .iter()
-            .filter_map(|row| self.fitting(row, rule, source))
-            .collect()
-    }
-
-    /// A row that fits a rule.
-    fn first(&self, rule: &Rule, source: Source<'_>) -> Option<Columns<'static>> {
-        self.present
-            .iter()
-            .find_map(|row| self.fitting(row, rule, source))
-    }
-
-    fn fitting(&self, row: &str, rule: &Rule, source: Source<'_>) -> Option<Columns<'static>> {
-        let at = (self.came_as, source.received_at);
-        read(row).filter(|row| rule.holds(self.query_name, source.node.view(), row, at))
-    }
-}
-
-/// Rows of ours are objects.
-fn read(row: impl AsRef<str>) -> Option<Columns<'static>> {
-    serde_json::from_str::<Columns<'_>>(row.as_ref())
-        .ok()
-        .map(Columns::into_owned)
 }
