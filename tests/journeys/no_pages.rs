@@ -16,7 +16,8 @@ fn nodes() -> usize {
         .unwrap_or(NODES)
 }
 
-#[tokio::test]
+// The fleet is busy: on its thread alone nothing else would be answered in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_query_a_wiped_database_and_a_laptop_back_after_weeks_page_nobody() {
     let world = World::start(WorldOptions::demo()).await;
     let fleet = world.fleet(nodes()).start().await.unwrap();
