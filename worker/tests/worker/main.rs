@@ -10,6 +10,7 @@ mod many_rules;
 mod posts;
 mod quiet;
 mod rollouts;
+mod routing;
 mod running;
 mod sinks;
 mod standing;
