@@ -5,15 +5,13 @@
 //!
 //! Source: docs.slack.dev, "Sending messages using incoming webhooks", "Formatting message text" (escaping) and "Text object".
 
-use async_trait::async_trait;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Check, Destination, Field, Kind, SettingsError, web_url};
-use crate::{Message, Outbound, SendError, Told};
+use super::channel::{Channel, Format};
+use super::{Field, Kind};
+use crate::Told;
 
-pub(super) const KIND: Kind = Kind::of::<Slack>(
+pub(super) const KIND: Kind = Kind::of::<Channel<Slack>>(
     "slack",
     "Slack",
     "A channel of Slack, or of Mattermost, by an incoming webhook.",
@@ -29,63 +27,26 @@ pub(super) const KIND: Kind = Kind::of::<Slack>(
 const MOST_OF_A_HEADER: usize = 150;
 const MOST_OF_A_SECTION: usize = 3000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Slack {
-    #[serde(default)]
-    url: SecretString,
-}
+struct Slack;
 
-impl Check for Slack {
-    fn check(&self) -> Result<(), SettingsError> {
-        web_url("url", self.url.expose_secret()).map(drop)
-    }
-}
+impl Format for Slack {
+    const WORD: &'static str = "incoming webhook";
 
-impl Slack {
-    async fn tell(&self, outbound: &Outbound, told: &Told) -> Result<String, SendError> {
-        let url = web_url("url", self.url.expose_secret()).map_err(SendError::refused)?;
-        let body = body(told).to_string().into_bytes();
-        outbound.http.post_json(&url, &[], body).await
+    fn body(told: &Told) -> Value {
+        let mut blocks = vec![
+            json!({"type": "header", "text": plain(&told.title, MOST_OF_A_HEADER)}),
+            json!({"type": "section", "text": plain(&told.text, MOST_OF_A_SECTION)}),
+        ];
+        if !told.url.is_empty() {
+            let link = format!(
+                "<{}|Open the finding>",
+                escape(&told.url).replace('|', "%7C")
+            );
+            blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": link}]}));
+        }
+        // `text` is what notifications show; blocks are what the channel shows.
+        json!({"text": escape(&told.title), "mrkdwn": false, "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
     }
-}
-
-#[async_trait]
-impl Destination for Slack {
-    fn summary(&self) -> String {
-        // Path and query of such URLs are secrets: the host tells enough.
-        web_url("url", self.url.expose_secret())
-            .map(|url| format!("incoming webhook at {}", url.host_str().unwrap_or_default()))
-            .unwrap_or_default()
-    }
-
-    async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
-        self.tell(outbound, &Told::of(message)).await
-    }
-
-    async fn send_digest(
-        &self,
-        outbound: &Outbound,
-        messages: &[Message],
-    ) -> Result<String, SendError> {
-        self.tell(outbound, &Told::of_all(messages)).await
-    }
-}
-
-fn body(told: &Told) -> Value {
-    let mut blocks = vec![
-        json!({"type": "header", "text": plain(&told.title, MOST_OF_A_HEADER)}),
-        json!({"type": "section", "text": plain(&told.text, MOST_OF_A_SECTION)}),
-    ];
-    if !told.url.is_empty() {
-        let link = format!(
-            "<{}|Open the finding>",
-            escape(&told.url).replace('|', "%7C")
-        );
-        blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": link}]}));
-    }
-    // `text` is what notifications show; blocks are what the channel shows.
-    json!({"text": escape(&told.title), "mrkdwn": false, "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
 }
 
 /// At most so many characters, counted with the entities.

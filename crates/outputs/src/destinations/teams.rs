@@ -5,15 +5,13 @@
 //!
 //! Source: learn.microsoft.com, "Create incoming webhooks with Workflows for Microsoft Teams" and the Adaptive Card schema 1.4.
 
-use async_trait::async_trait;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Check, Destination, Field, Kind, SettingsError, web_url};
-use crate::{Message, Outbound, SendError, Told};
+use super::channel::{Channel, Format};
+use super::{Field, Kind};
+use crate::Told;
 
-pub(super) const KIND: Kind = Kind::of::<Teams>(
+pub(super) const KIND: Kind = Kind::of::<Channel<Teams>>(
     "teams",
     "Microsoft Teams",
     "A channel or chat of Microsoft Teams, by a workflow.",
@@ -29,71 +27,35 @@ pub(super) const KIND: Kind = Kind::of::<Teams>(
 const MOST_LINES: usize = 80;
 const MOST_BYTES: usize = 14_000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Teams {
-    #[serde(default)]
-    url: SecretString,
-}
+struct Teams;
 
-impl Check for Teams {
-    fn check(&self) -> Result<(), SettingsError> {
-        web_url("url", self.url.expose_secret()).map(drop)
-    }
-}
+impl Format for Teams {
+    const WORD: &'static str = "workflow";
 
-impl Teams {
-    async fn tell(&self, outbound: &Outbound, told: &Told) -> Result<String, SendError> {
-        let url = web_url("url", self.url.expose_secret()).map_err(SendError::refused)?;
-        let body = body(told).to_string().into_bytes();
-        outbound.http.post_json(&url, &[], body).await
+    fn body(told: &Told) -> Value {
+        let title =
+            json!({"type": "TextRun", "text": told.title, "weight": "Bolder", "size": "Medium"});
+        let mut blocks = vec![json!({"type": "RichTextBlock", "inlines": [title]})];
+        let mut left = MOST_BYTES;
+        for line in told.text.trim().lines().take(MOST_LINES) {
+            let Some(rest) = left.checked_sub(line.len()) else {
+                break;
+            };
+            left = rest;
+            let run = json!({"type": "TextRun", "text": if line.is_empty() { " " } else { line }});
+            blocks.push(json!({"type": "RichTextBlock", "spacing": "None", "inlines": [run]}));
+        }
+        let mut card = json!({
+            "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
+            "msteams": {"width": "Full"}, "body": blocks,
+        });
+        if !told.url.is_empty() {
+            card["actions"] =
+                json!([{"type": "Action.OpenUrl", "title": "Open the finding", "url": told.url}]);
+        }
+        json!({
+            "type": "message",
+            "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": card}],
+        })
     }
-}
-
-#[async_trait]
-impl Destination for Teams {
-    fn summary(&self) -> String {
-        web_url("url", self.url.expose_secret())
-            .map(|url| format!("workflow at {}", url.host_str().unwrap_or_default()))
-            .unwrap_or_default()
-    }
-
-    async fn send(&self, outbound: &Outbound, message: &Message) -> Result<String, SendError> {
-        self.tell(outbound, &Told::of(message)).await
-    }
-
-    async fn send_digest(
-        &self,
-        outbound: &Outbound,
-        messages: &[Message],
-    ) -> Result<String, SendError> {
-        self.tell(outbound, &Told::of_all(messages)).await
-    }
-}
-
-fn body(told: &Told) -> Value {
-    let title =
-        json!({"type": "TextRun", "text": told.title, "weight": "Bolder", "size": "Medium"});
-    let mut blocks = vec![json!({"type": "RichTextBlock", "inlines": [title]})];
-    let mut left = MOST_BYTES;
-    for line in told.text.trim().lines().take(MOST_LINES) {
-        let Some(rest) = left.checked_sub(line.len()) else {
-            break;
-        };
-        left = rest;
-        let run = json!({"type": "TextRun", "text": if line.is_empty() { " " } else { line }});
-        blocks.push(json!({"type": "RichTextBlock", "spacing": "None", "inlines": [run]}));
-    }
-    let mut card = json!({
-        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
-        "msteams": {"width": "Full"}, "body": blocks,
-    });
-    if !told.url.is_empty() {
-        card["actions"] =
-            json!([{"type": "Action.OpenUrl", "title": "Open the finding", "url": told.url}]);
-    }
-    json!({
-        "type": "message",
-        "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": card}],
-    })
 }
