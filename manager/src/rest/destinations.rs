@@ -11,7 +11,7 @@ use ostiary_store::destinations as store;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::listed;
+use super::{Confirmed, listed};
 use crate::actions::deliveries;
 use crate::actions::destinations::{self, DestinationDraft};
 use crate::auth::{Admin, Permit, View};
@@ -106,12 +106,6 @@ pub(crate) async fn update(
 ) -> Result<Json<Value>> {
     destinations::update(&app, &permit, id, &wanted.into()).await?;
     Ok(Json(json!({"id": id})))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Confirmed {
-    confirm: String,
 }
 
 /// `POST /api/v1/destinations/{id}/delete` with `{"confirm": "its name"}`

@@ -4,6 +4,7 @@
 pub(crate) mod carves;
 pub(crate) mod certificates;
 pub(crate) mod config;
+mod confirmed;
 pub(crate) mod deliveries;
 pub(crate) mod destinations;
 pub(crate) mod findings;
@@ -20,4 +21,5 @@ pub(crate) mod silences;
 pub(crate) mod sinks;
 pub(crate) mod unreadable;
 
+pub(crate) use confirmed::Confirmed;
 pub(crate) use listing::{Asked, Paging, listed, not_found};

@@ -10,7 +10,7 @@ use ostiary_store::sinks::edits;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::listed;
+use super::{Confirmed, listed};
 use crate::actions::sinks::{self, SinkDraft};
 use crate::auth::{Admin, Permit, View};
 use crate::error::{Error, Result};
@@ -141,12 +141,6 @@ pub(crate) async fn replay(
 ) -> Result<Json<Value>> {
     sinks::replay(&app, &permit, id, since).await?;
     Ok(Json(json!({"id": id, "since": since})))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Confirmed {
-    confirm: String,
 }
 
 /// `POST /api/v1/sinks/{id}/delete` with `{"confirm": "its name"}`.
